@@ -49,14 +49,8 @@ struct State {
 
 impl Queue {
     pub(crate) fn new(waker: Waker) -> Queue {
-        let state = State {
-            waiting: VecDeque::new(),
-            entries: 0,
-            bytes: 0,
-            asleep: Asleep::No,
-            callers_wait: 0,
-            closed: None,
-        };
+        let state =
+            State { waiting: VecDeque::new(), entries: 0, bytes: 0, asleep: Asleep::No, callers_wait: 0, closed: None };
         Queue { state: Mutex::new(state), room: Condvar::new(), waker }
     }
 

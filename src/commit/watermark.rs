@@ -66,7 +66,12 @@ impl Watermark {
         if self.lsn() <= lsn && !waiting.ended {
             waiting.threads += 1;
             let unmoved = |waiting: &mut Waiting| self.lsn() <= lsn && !waiting.ended;
-            waiting = self.shared.moved.wait_timeout_while(waiting, timeout, unmoved).expect("no holder of this lock panics").0;
+            waiting = self
+                .shared
+                .moved
+                .wait_timeout_while(waiting, timeout, unmoved)
+                .expect("no holder of this lock panics")
+                .0;
             waiting.threads -= 1;
         }
         self.lsn()

@@ -33,7 +33,7 @@ use crate::log::segment::Segment;
 use crate::log::segments::Segments;
 use crate::log::tail::Tail;
 use crate::lsn::Lsn;
-use crate::storage::{Completion, Queue as Io, Slot, Sync, Token};
+use crate::storage::{Completion, Queue as Io, Slot, Sync};
 
 /// Bytes of an EPOCH block's body.
 pub(super) const REIGN_BYTES: usize = 32;
@@ -231,9 +231,8 @@ impl Writer {
         let mut receipts = vec![Receipt { first_offset: 0, last_offset: 0, lsn: Lsn::FIRST }; taken.len()];
         let ts_ns = (self.clock)().max(self.planned.tail.ts_ns);
         let mut blocks = group.blocks.iter().zip(rooms);
-        let written = blocks.try_for_each(|(shape, room)| {
-            self.write_block(shape, room, &taken, &mut receipts, ts_ns, durability)
-        });
+        let written = blocks
+            .try_for_each(|(shape, room)| self.write_block(shape, room, &taken, &mut receipts, ts_ns, durability));
         let group = self.state.in_flight.last();
         group.answers = taken.into_iter().map(Submission::into_reply).zip(receipts).collect();
         written?;
@@ -258,11 +257,8 @@ impl Writer {
         let mut slot = self.acquire_slot(len)?;
         let mut meta = self.encode(shape, &mut slot, taken, receipts, ts_ns);
         (meta.position, meta.total_len) = (room.position, len as u32);
-        let envelope = Envelope {
-            incarnation: self.incarnation,
-            position: room.position,
-            durable_lsn: self.published.tail.lsn,
-        };
+        let envelope =
+            Envelope { incarnation: self.incarnation, position: room.position, durable_lsn: self.published.tail.lsn };
         let out = &mut self.io.slot_bytes(&mut slot)[..len];
         seal(out, room.segment.header.salt, &envelope, shape.portable_len);
 
@@ -359,7 +355,8 @@ impl Writer {
                 _ => runs.push(Run { topic, first_offset, entries }),
             }
         }
-        let offsets = runs.iter().flat_map(|run| (0..u64::from(run.entries)).map(|i| (run.topic, run.first_offset + i)));
+        let offsets =
+            runs.iter().flat_map(|run| (0..u64::from(run.entries)).map(|i| (run.topic, run.first_offset + i)));
         let payloads = pieces.iter().flat_map(|piece| match &taken[piece.submission] {
             Submission::Append(append) => &append.entries[piece.entries.clone()],
             _ => unreachable!("shaped from an append"),

@@ -83,7 +83,7 @@ fn start(
     disk: Disk,
     options: Options,
     purpose: As,
-    mut writable: Writable,
+    writable: Writable,
     index: Arc<Index>,
     mut entropy: Entropy,
 ) -> Result<Engine, OpenError> {
@@ -95,9 +95,7 @@ fn start(
     let planned = NextTail::new(tail, live.get(&tail.position.segment()).cloned());
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
     let sizes = SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max };
-    let superblock_now = sb.clone();
-    let keeper =
-        Keeper::start(disk.clone(), &mut writable, published, sizes, entropy.fork(), io.waker());
+    let keeper = Keeper::start(disk.clone(), writable, published, sizes, entropy.fork(), io.waker());
 
     let report = disk.io();
     let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id)));
@@ -112,7 +110,7 @@ fn start(
         watermark: watermark.clone(),
         halted: Arc::clone(&halted),
         log_id: sb.log_id,
-        align: superblock_now.align as usize,
+        align: sb.align as usize,
         incarnation: sb.incarnation,
         epoch: sb.epoch,
         run_id: sb.run_id,

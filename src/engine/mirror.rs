@@ -24,28 +24,45 @@ use crate::topic::reader::ReadError;
 
 /// The published end of a log: where it is, and what it proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tip {
+pub struct Tip {
     /// Exclusive.
-    pub(crate) lsn: Lsn,
+    pub lsn: Lsn,
     /// The chain of the block before.
-    pub(crate) chain: Chain,
-    /// The reign of the last EPOCH block.
-    pub(crate) run_id: RunId,
-    pub(crate) epoch: Epoch,
+    pub chain: Chain,
+    /// The reign of the last EPOCH block: its random name.
+    pub run_id: RunId,
+    /// Its number.
+    pub epoch: Epoch,
 }
 
 /// Why a leader's blocks were not taken. None of them was written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
+#[non_exhaustive]
+pub enum ApplyError {
     /// A block's sums or fields are wrong.
     #[error("block {lsn} of the leader is corrupt: {what}")]
-    Corrupt { lsn: Lsn, what: String },
+    Corrupt {
+        /// The block that was expected.
+        lsn: Lsn,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A block does not follow this log's end.
     #[error("block {lsn} of the leader does not follow this log, which ends before lsn {ours} with chain {chain}")]
-    Diverged { lsn: Lsn, ours: Lsn, chain: Chain },
+    Diverged {
+        /// The leader's block.
+        lsn: Lsn,
+        /// The block that would follow here.
+        ours: Lsn,
+        /// The chain before it.
+        chain: Chain,
+    },
     /// The last group is cut short.
     #[error("the leader's blocks end within an atomic group, {remaining} blocks before its end")]
-    NotWhole { remaining: u32 },
+    NotWhole {
+        /// Blocks that are missing.
+        remaining: u32,
+    },
     /// The log takes nothing.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -87,12 +104,12 @@ struct NextApplied {
 
 impl Engine {
     /// Every reign of the log, oldest first.
-    pub(crate) fn lineage(&self) -> Vec<Reign> {
+    pub fn lineage(&self) -> Vec<Reign> {
         self.inner.index.history().lineage
     }
 
     /// The published, durable end.
-    pub(crate) fn tip(&self) -> Tip {
+    pub fn tip(&self) -> Tip {
         let history = self.inner.index.history();
         let (epoch, run_id) = match history.lineage.last() {
             Some(reign) => (reign.epoch, reign.run_id),
@@ -102,7 +119,10 @@ impl Engine {
     }
 
     /// The chain of the block before `lsn`; `None` where this log cannot tell: beyond its end, or given away.
-    pub(crate) fn chain_before(&self, lsn: Lsn) -> Result<Option<Chain>, ReadError> {
+    ///
+    /// # Errors
+    /// When the block is damaged or cannot be read.
+    pub fn chain_before(&self, lsn: Lsn) -> Result<Option<Chain>, ReadError> {
         let tip = self.tip();
         if lsn == tip.lsn {
             return Ok(Some(tip.chain));
@@ -121,7 +141,10 @@ impl Engine {
     }
 
     /// Durable blocks from `from` on, verified, as many as lie together in about `bytes_max` bytes; none at the end.
-    pub(crate) fn portable_blocks(&self, from: Lsn, bytes_max: usize) -> Result<Vec<PortableBlock>, ReadError> {
+    ///
+    /// # Errors
+    /// When the block at `from` is damaged or cannot be read, or has been given away.
+    pub fn portable_blocks(&self, from: Lsn, bytes_max: usize) -> Result<Vec<PortableBlock>, ReadError> {
         let durable = self.inner.watermark.lsn();
         if from >= durable {
             return Ok(Vec::new());
@@ -134,7 +157,13 @@ impl Engine {
 
     /// Queues a leader's blocks: whole atomic groups, behind everything queued before. Checks sums, chain and order first; on an error
     /// none is queued.
-    pub(crate) fn apply(&self, blocks: Vec<Bytes>) -> Result<Ticket, ApplyError> {
+    ///
+    /// # Errors
+    /// As [`ApplyError`] says.
+    ///
+    /// # Panics
+    /// On a leader's log, which takes no blocks from others.
+    pub fn apply(&self, blocks: Vec<Bytes>) -> Result<Ticket, ApplyError> {
         assert_eq!(self.inner.role, Role::Follower, "a leader's log takes no blocks from others");
         let mut applied = self.inner.applied.lock().expect("no holder of this lock panics");
         let next = self.check_blocks(&applied, &blocks)?;
@@ -154,7 +183,8 @@ impl Engine {
             offsets: Vec::new(),
         };
         for bytes in blocks {
-            let corrupt = |error: Corrupt| ApplyError::Corrupt { lsn: next.lsn, what: error.to_string() };
+            let lsn = next.lsn;
+            let corrupt = |error: Corrupt| ApplyError::Corrupt { lsn, what: error.to_string() };
             let view = PortableView::parse(bytes, self.inner.log_id).map_err(corrupt)?;
             view.verify_payloads().map_err(corrupt)?;
             let head = view.head;

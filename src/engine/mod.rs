@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-pub(crate) use mirror::{ApplyError, Tip};
+pub use mirror::{ApplyError, Tip};
 pub use options::Options;
 pub use status::Status;
 pub use tailer::Tailer;
@@ -90,9 +90,12 @@ impl Engine {
         build::open_path(path, options, build::As::Leader)
     }
 
-    /// Opens a follower's log. `log_id` is the leader's; without it only a folder that already has a log is opened.
-    #[cfg_attr(not(feature = "replication"), expect(dead_code, reason = "followers need the network"))]
-    pub(crate) fn open_mirror(path: &Path, log_id: Option<LogId>, options: Options) -> Result<Engine, OpenError> {
+    /// Opens a follower's log: it takes a leader's blocks ([`Engine::apply`]) and no appends. `log_id` is the leader's; without it only
+    /// a folder that already has a log is opened.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]; [`OpenError::OtherLog`] if the folder mirrors another log.
+    pub fn open_mirror(path: &Path, log_id: Option<LogId>, options: Options) -> Result<Engine, OpenError> {
         build::open_path(path, options, build::As::Mirror(log_id))
     }
 
@@ -103,6 +106,19 @@ impl Engine {
     #[cfg(feature = "sim")]
     pub fn open_sim(disk: &crate::storage::sim::SimDisk, options: Options) -> Result<Engine, OpenError> {
         build::open_disk(disk.open(crate::storage::Access::Write)?, options, build::As::Leader)
+    }
+
+    /// Opens a follower's log on a simulated disk.
+    ///
+    /// # Errors
+    /// As [`Engine::open_mirror`].
+    #[cfg(feature = "sim")]
+    pub fn open_mirror_sim(
+        disk: &crate::storage::sim::SimDisk,
+        log_id: Option<LogId>,
+        options: Options,
+    ) -> Result<Engine, OpenError> {
+        build::open_disk(disk.open(crate::storage::Access::Write)?, options, build::As::Mirror(log_id))
     }
 
     /// Appends one entry. Returns once it is queued; the ticket says when it is durable, and where it went.
@@ -141,9 +157,8 @@ impl Engine {
             return Err(AppendError::InvalidBatch { entries: entries.len(), max: BATCH_ENTRIES_MAX });
         }
         let longest = entries.iter().map(Bytes::len).max().unwrap_or(0);
-        let too_large = |what, bytes: usize, max: usize| {
-            Err(AppendError::TooLarge { what, bytes: bytes as u64, max: max as u64 })
-        };
+        let too_large =
+            |what, bytes: usize, max: usize| Err(AppendError::TooLarge { what, bytes: bytes as u64, max: max as u64 });
         if longest > payload_bytes_max(1) {
             return too_large("an entry", longest, payload_bytes_max(1));
         }

@@ -345,11 +345,7 @@ pub(crate) struct EntryView<'a> {
 impl EntryView<'_> {
     /// Checks the payload against the sum that its producer made.
     pub(crate) fn verify(&self) -> Result<(), Corrupt> {
-        if payload_sum(self.payload) == self.sum {
-            Ok(())
-        } else {
-            Err(Corrupt::field("payload sum", self.payload_at))
-        }
+        if payload_sum(self.payload) == self.sum { Ok(()) } else { Err(Corrupt::field("payload sum", self.payload_at)) }
     }
 }
 
@@ -472,7 +468,9 @@ mod tests {
         let entries: Vec<_> = view.portable.entries().map(|e| (e.offset, e.payload.to_vec())).collect();
         assert_eq!(entries, [(100, b"one".to_vec()), (101, b"".to_vec()), (102, b"three".to_vec())]);
         view.portable.verify_payloads().unwrap();
-        assert!(view.portable.entries().all(|e| &bytes[ENVELOPE_BYTES + e.payload_at..][..e.payload.len()] == e.payload));
+        assert!(
+            view.portable.entries().all(|e| &bytes[ENVELOPE_BYTES + e.payload_at..][..e.payload.len()] == e.payload)
+        );
     }
 
     #[test]

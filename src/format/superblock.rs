@@ -192,7 +192,9 @@ impl Superblock {
             return Err(Corrupt::field("superblock: number of fences", N_FENCES_AT));
         }
         let fences_end = FENCES_AT + n_fences * FENCE_BYTES;
-        for reserved in [ZERO_22_AT..LOG_ID_AT, ZERO_80_AT..HINT_POSITION_AT, ZERO_114_AT..FENCES_AT, fences_end..SUM_AT] {
+        for reserved in
+            [ZERO_22_AT..LOG_ID_AT, ZERO_80_AT..HINT_POSITION_AT, ZERO_114_AT..FENCES_AT, fences_end..SUM_AT]
+        {
             if !is_zero(&bytes[reserved.clone()]) {
                 return Err(Corrupt::field("superblock: reserved bytes", reserved.start));
             }

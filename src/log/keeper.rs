@@ -100,15 +100,14 @@ impl Keeper {
     /// Starts the thread. `start` is the tail at open, already recorded.
     pub(crate) fn start(
         disk: Disk,
-        writable: &mut Writable,
-        superblock: SuperblockFile,
+        writable: Writable,
         start: Published,
         sizes: SegmentSizes,
         entropy: Entropy,
         commit: Waker,
     ) -> Keeper {
         let state = State {
-            spares: writable.spares.drain(..).collect(),
+            spares: writable.spares.into(),
             no_spare: None,
             spare_demanded: false,
             published: start,
@@ -124,13 +123,13 @@ impl Keeper {
         };
         let worker = Worker {
             shared: Arc::clone(&shared),
-            log_id: superblock.now.log_id,
-            align: superblock.now.align,
+            log_id: writable.superblock.now.log_id,
+            align: writable.superblock.now.align,
             next_segment: writable.next_segment,
             next_bytes,
             bytes_max: sizes.max.min(disk.total_bytes().map_or(u64::MAX, |total| total / 32)),
             disk,
-            superblock,
+            superblock: writable.superblock,
             entropy,
         };
         let thread = std::thread::Builder::new()

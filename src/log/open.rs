@@ -112,19 +112,16 @@ fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
 fn set_fence(fences: &mut Vec<Fence>, fence: Fence) -> Result<(), OpenError> {
     fences.retain(|old| old.cut < fence.cut);
     if fences.len() == FENCES_MAX {
-        return Err(OpenError::Halted { reason: format!("the superblock has no room for more than {FENCES_MAX} fences") });
+        return Err(OpenError::Halted {
+            reason: format!("the superblock has no room for more than {FENCES_MAX} fences"),
+        });
     }
     fences.push(fence);
     Ok(())
 }
 
 /// Copies the dead blocks to `quarantine/`, then overwrites the first sector of each with zeros.
-fn erase(
-    disk: &Disk,
-    segments: &SegmentMap,
-    dead: &[Straggler],
-    incarnation: Incarnation,
-) -> storage::Result<()> {
+fn erase(disk: &Disk, segments: &SegmentMap, dead: &[Straggler], incarnation: Incarnation) -> storage::Result<()> {
     if dead.is_empty() {
         return Ok(());
     }

@@ -52,7 +52,9 @@ impl Segment {
     pub(crate) fn open(disk: &Disk, number: SegmentNo, log_id: LogId) -> storage::Result<Result<Segment, Corrupt>> {
         let file = disk.open_file(&file_name(number))?;
         let header = match read_header(disk, &file)? {
-            Ok(header) if header.number != number => Err(Corrupt::field("segment header: another segment's number", 32)),
+            Ok(header) if header.number != number => {
+                Err(Corrupt::field("segment header: another segment's number", 32))
+            }
             Ok(header) if header.log_id != log_id => Err(Corrupt::field("segment header: another log's id", 16)),
             other => other,
         };
@@ -66,12 +68,7 @@ impl Segment {
     /// What a block at `position` in this segment must agree with.
     pub(crate) fn place(&self, position: Position) -> block::Place {
         assert_eq!(position.segment(), self.number());
-        block::Place {
-            log_id: self.header.log_id,
-            salt: self.header.salt,
-            position,
-            align: self.header.align as usize,
-        }
+        block::Place { log_id: self.header.log_id, salt: self.header.salt, position, align: self.header.align as usize }
     }
 
     /// Where the first block goes.

@@ -22,11 +22,15 @@ use crate::storage::{self, AlignedBuf};
 
 /// A portable block in memory, as it is shipped and served. Header and chain are sound.
 #[derive(Clone, Debug)]
-pub(crate) struct PortableBlock {
-    pub(crate) lsn: Lsn,
-    pub(crate) remaining: u32,
-    pub(crate) chain: Chain,
-    pub(crate) bytes: Bytes,
+pub struct PortableBlock {
+    /// Its number.
+    pub lsn: Lsn,
+    /// Blocks still to come in its atomic group.
+    pub remaining: u32,
+    /// The chain behind it.
+    pub chain: Chain,
+    /// The block, byte for byte as on every node.
+    pub bytes: Bytes,
 }
 
 impl PortableBlock {

@@ -5,8 +5,8 @@
 //!
 //! Layer: log. Knows nothing of why something is recorded.
 
-use crate::format::superblock::{SLOT_BYTES, Superblock};
 use crate::format::Corrupt;
+use crate::format::superblock::{SLOT_BYTES, Superblock};
 use crate::storage::{self, AlignedBuf, Disk, File};
 
 const NAME: &str = "superblock";
@@ -95,4 +95,3 @@ impl SuperblockFile {
         self.write()
     }
 }
-

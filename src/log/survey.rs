@@ -80,7 +80,8 @@ fn behind_damaged_payload(recovered: &Recovered, at: &Tail) -> storage::Result<O
     let mut window = Window::new(&recovered.segments);
     let Some(segment) = recovered.segments.get(&at.position.segment()) else { return Ok(None) };
     let len = crate::limits::BLOCK_BYTES_MAX;
-    if !at.position.offset().is_multiple_of(segment.header.align) || at.position.offset() >= segment.header.blocks_end() {
+    if !at.position.offset().is_multiple_of(segment.header.align) || at.position.offset() >= segment.header.blocks_end()
+    {
         return Ok(None);
     }
     let bytes = window.load(segment, at.position.offset(), len)?;

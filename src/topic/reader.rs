@@ -139,7 +139,8 @@ impl Reader<'_> {
             gathered.map_err(|damage| self.damaged(name, &topic, before, damage))?;
             if batch.next_offset == before {
                 // The index jumps over this offset: a survey of a damaged log found only what lies around it.
-                let damage = BlockError::NotThere(refs.first().map_or(crate::lsn::Lsn::FIRST, |block| block.lsn.next()));
+                let damage =
+                    BlockError::NotThere(refs.first().map_or(crate::lsn::Lsn::FIRST, |block| block.lsn.next()));
                 return Err(self.damaged(name, &topic, before, damage));
             }
         }
@@ -177,7 +178,8 @@ impl Reader<'_> {
             },
         };
         let readable = |block: &BlockRef| block.first_offset > asked && self.segments.block(block.lsn).is_ok();
-        let next_good_offset = topic.blocks_from(asked, usize::MAX).iter().find(|b| readable(b)).map(|b| b.first_offset);
+        let next_good_offset =
+            topic.blocks_from(asked, usize::MAX).iter().find(|b| readable(b)).map(|b| b.first_offset);
         ReadError::Damaged { topic: name.to_owned(), asked, damage, next_good_offset }
     }
 
@@ -188,7 +190,10 @@ impl Reader<'_> {
         while low < high {
             let middle = low + (high - low) / 2;
             let block = topic.block_at(middle).expect("the index only grows");
-            let read = self.segments.block(block.lsn).map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
+            let read = self
+                .segments
+                .block(block.lsn)
+                .map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
             if read.view(self.segments.log_id()).head.ts_ns < ts_ns { low = middle + 1 } else { high = middle }
         }
         Ok(topic.block_at(low).map_or_else(|| topic.next_offset(), |block| block.first_offset))
