@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use super::error::AppendError;
 use super::inflight::{Durability, InFlight, Next};
 use super::next_tail::{NextTail, Room};
-use super::plan::{BlockShape, Content, GroupShape, Piece, shape};
+use super::plan::{BlockLimit, BlockShape, Content, GroupShape, Piece, shape};
 use super::queue::{Asleep, Queue};
 use super::submission::{Submission, TopicSlot};
 use super::ticket::Receipt;
@@ -56,7 +56,7 @@ pub(crate) struct Writer {
     pub(crate) watermark: Watermark,
     pub(crate) halted: HaltReason,
     pub(crate) log_id: LogId,
-    pub(crate) align: usize,
+    pub(crate) limit: BlockLimit,
     pub(crate) incarnation: Incarnation,
     pub(crate) epoch: Epoch,
     pub(crate) run_id: RunId,
@@ -174,7 +174,7 @@ impl Writer {
 
     /// Shapes a group, finds room for it, and only then gives it its places, LSNs and offsets.
     fn submit_group(&mut self) -> Result<(), Halt> {
-        let group = shape(&self.state.waiting, self.align);
+        let group = shape(&self.state.waiting, self.limit);
         let mut next = self.planned.clone();
         let rooms = match self.find_room(&group, &mut next) {
             Ok(rooms) => rooms,
@@ -194,7 +194,12 @@ impl Writer {
         let mut rooms = Vec::with_capacity(group.blocks.len());
         let mut ahead = 0;
         for block in &group.blocks {
-            let len = block.total_len(self.align);
+            let len = block.total_len(self.limit.align);
+            if len > self.limit.bytes_max {
+                // Only a leader's block can be: it was made for larger segments.
+                let reason = format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
+                return Err(NoSpare::Failed { reason, full: false });
+            }
             let room = loop {
                 if let Some(room) = next.reserve(len) {
                     break room;
@@ -253,7 +258,7 @@ impl Writer {
         ts_ns: u64,
         durability: Durability,
     ) -> Result<(), Halt> {
-        let len = shape.total_len(self.align);
+        let len = shape.total_len(self.limit.align);
         let mut slot = self.acquire_slot(len)?;
         let mut meta = self.encode(shape, &mut slot, taken, receipts, ts_ns);
         (meta.position, meta.total_len) = (room.position, len as u32);

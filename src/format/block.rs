@@ -58,9 +58,9 @@ const _: () = assert!(ENVELOPE_BYTES == 40 && HEADER_BYTES == 72 && CHAIN_AT == 
 
 const PORTABLE_VERSION: u16 = 1;
 
-/// Bytes of payload that a block of `n_entries` can hold.
-pub(crate) const fn payload_bytes_max(n_entries: usize) -> usize {
-    BLOCK_BYTES_MAX - ENVELOPE_BYTES - HEADER_BYTES - n_entries * DESCRIPTOR_BYTES
+/// Bytes of payload that a block of `n_entries` can hold when it has at most `block_bytes_max` bytes on disk.
+pub(crate) const fn payload_bytes_max(block_bytes_max: usize, n_entries: usize) -> usize {
+    block_bytes_max - ENVELOPE_BYTES - HEADER_BYTES - n_entries * DESCRIPTOR_BYTES
 }
 
 /// What a block is. COMMIT (3) and ABORT (4) have their numbers in the format; no staged batch exists before this program can

@@ -24,7 +24,7 @@ use super::tail::Tail;
 use crate::entropy::Entropy;
 use crate::format::segment::SegmentHeader;
 use crate::ids::{Epoch, LogId, RunId, SegmentNo};
-use crate::limits::{HINT_REFRESH_BYTES, HINT_WINDOW_BYTES, SEGMENT_BYTES_MIN};
+use crate::limits::{HINT_REFRESH_BYTES, HINT_WINDOW_BYTES};
 use crate::storage::{self, Disk, Waker};
 
 /// Spares kept ready. One is enough for the straight line; the rewrite after a failed flush will want a second.
@@ -127,7 +127,7 @@ impl Keeper {
             align: writable.superblock.now.align,
             next_segment: writable.next_segment,
             next_bytes,
-            bytes_max: sizes.max.min(disk.total_bytes().map_or(u64::MAX, |total| total / 32)),
+            bytes_max: sizes.max,
             disk,
             superblock: writable.superblock,
             entropy,
@@ -315,8 +315,7 @@ impl Worker {
     }
 
     fn prepare_next(&mut self, ts_ns: u64) -> storage::Result<Segment> {
-        let align = u64::from(self.align);
-        let bytes = self.next_bytes.min(self.bytes_max).max(SEGMENT_BYTES_MIN).next_multiple_of(align);
+        let bytes = self.next_bytes.min(self.bytes_max);
         let header = SegmentHeader {
             align: self.align,
             log_id: self.log_id,
