@@ -444,7 +444,7 @@ impl Queue {
     }
 
     /// Writes the slot's first `len` bytes. The queue keeps the file open and the memory alive until the completion, and
-    /// takes the slot back then.
+    /// takes the slot back then. Writes in flight do not overlap: nobody could say what is there then.
     pub(crate) fn write(&mut self, token: Token, file: &File, offset: u64, slot: Slot, len: usize, sync: Sync) {
         assert_aligned(offset, len);
         assert!(len > 0, "an empty write");
