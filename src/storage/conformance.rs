@@ -201,7 +201,7 @@ fn many_in_flight_complete_each_under_its_own_token(place: &dyn Place) {
     for round in 0..4u64 {
         let mut tokens = Vec::new();
         for number in 0..60u64 {
-            let token = round << 32 | number * 3;
+            let token = (round << 32) | (number * 3);
             let file = number as usize % 3;
             if number % 10 == 9 {
                 queue.flush(Token(token), &files[file]);
@@ -519,6 +519,64 @@ fn the_same_file_is_known_under_two_handles(place: &dyn Place) {
     assert!(one.same_file(&disk.open_file("three").unwrap()));
     assert!(one.same_file(&one.clone()));
     assert!(!one.same_file(&two));
+}
+
+// -- what only a ring can do ----------------------------------------------------------------------------------------
+
+/// The kernel refuses a second submitter (SINGLE_ISSUER), which is an error of the ring itself.
+fn a_broken_ring_fails_everything_and_stays_awake(place: &dyn Place) {
+    let disk = writer(place);
+    let file = disk.create("file", 64 * PAGE as u64).unwrap();
+    let mut queue = disk.queue().unwrap();
+    queue.poll(&mut Vec::new());
+    let Queue::Uring(ring) = &queue else { panic!("{} is no ring", queue.name()) };
+    if !ring.is_bound() {
+        return println!("skipped: this kernel binds no ring to a thread");
+    }
+    let broken = thread::spawn({
+        let file = file.clone();
+        move || {
+            for token in 0..64 {
+                submit(&mut queue, token, &file, token * PAGE as u64, &pattern(token, PAGE), Sync::Durable);
+            }
+            queue.flush(Token(64), &file);
+            let mut done = Vec::new();
+            queue.wait(&mut done);
+            (queue, done)
+        }
+    });
+    let (mut queue, mut done) = broken.join().unwrap();
+    assert_eq!(done.len(), 65);
+    assert!(done.iter().all(|completion| completion.result.is_err()));
+    assert!(
+        done[0]
+            .result
+            .as_ref()
+            .unwrap_err()
+            .to_string()
+            .starts_with("write of 4096 bytes at offset 0 of file failed: ")
+    );
+    assert_eq!(queue.in_flight(), 0);
+
+    // Later operations fail at once, though there are slots for them.
+    submit(&mut queue, 1, &file, 0, &pattern(1, PAGE), Sync::Lazy);
+    done.clear();
+    queue.poll(&mut done);
+    assert!(done.len() == 1 && done[0].result.is_err());
+    // The first wait may answer the break itself, each one behind it a wake.
+    queue.wait(&mut done);
+    for _ in 0..3 {
+        queue.waker().wake();
+        queue.wait(&mut done);
+    }
+    // A write may land at any time, so nobody else gets the folder.
+    drop((queue, disk));
+    assert!(place.open(Access::Write).err().unwrap().is_locked());
+}
+
+#[test]
+fn a_ring_used_from_a_second_thread_breaks_safely() {
+    on_uring(a_broken_ring_fails_everything_and_stays_awake);
 }
 
 // -- what only a real machine shows ---------------------------------------------------------------------------------

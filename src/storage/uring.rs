@@ -237,7 +237,7 @@ struct Flight {
 }
 
 fn key_of(index: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | index as u64
+    (u64::from(generation) << 32) | index as u64
 }
 
 pub(crate) struct UringQueue {
@@ -291,6 +291,11 @@ impl UringQueue {
 
     pub(crate) fn pool(&mut self) -> &mut Pool {
         &mut self.pool
+    }
+
+    /// The ring belongs to one thread by now.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.enabled && self.ring.as_ref().is_ok_and(|ring| ring.params().is_setup_single_issuer())
     }
 
     pub(crate) fn waker(&self) -> Waker {
