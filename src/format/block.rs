@@ -16,7 +16,7 @@
 
 use super::Corrupt;
 use super::checksum::{chain_sum, envelope_sum, payload_sum};
-use super::field::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use super::field::{get_u16, get_u32, get_u64, is_zero, put_u16, put_u32, put_u64};
 use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX};
 use crate::lsn::{Lsn, Position};
@@ -64,7 +64,7 @@ pub(crate) const fn payload_bytes_max(block_bytes_max: usize, n_entries: usize) 
 }
 
 /// What a block is. COMMIT (3) and ABORT (4) have their numbers in the format; no staged batch exists before this program can
-/// write one, so until then it refuses them like any other kind that it does not know.
+/// write one, so until then it refuses them like any other kind that it does not know: docs/FORMAT.md#reserved
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Entries of callers.
@@ -100,7 +100,7 @@ impl Kind {
     }
 }
 
-/// What a descriptor says of its entry besides its length.
+/// What a descriptor says of its entry besides its length: docs/FORMAT.md#descriptors
 pub(crate) mod entry_flags {
     /// The first fragment of an entry (an entry in one piece is first and last).
     pub(crate) const FIRST: u8 = 1;
@@ -260,6 +260,10 @@ impl<'a> PortableView<'a> {
         let (flags, txn) = (bytes[FLAGS_AT], get_u64(bytes, TXN_AT));
         if flags != 0 || txn != 0 {
             return Err(Corrupt::Newer { what: "block flags", value: flags.into() });
+        }
+        let reserved = is_zero(&bytes[ZERO_46_AT..DESC_LEN_AT]) && is_zero(&bytes[ZERO_60_AT..CHAIN_AT]);
+        if !reserved || get_u32(bytes, RAW_LEN_AT) as usize != data_len {
+            return Err(Corrupt::Newer { what: "block header, its reserved bytes and raw length", value: 0 });
         }
         let head = Head {
             kind,
