@@ -1,11 +1,74 @@
-#![allow(dead_code)]
-//! walrus
-pub mod engine;
-mod format;
-pub mod ids;
-mod limits;
-pub mod lsn;
-mod topic;
+//! A write-ahead log for one Linux server, with a mirror.
+//!
+//! Callers append entries to topics; a batch is all or nothing, for readers and across a power cut. Commits are made with
+//! io_uring, and one flush covers everything that waits. What is committed is tailed to followers over QUIC.
+//!
+//! ```
+//! use walrus_node::{Engine, Options, ReadLimit};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path();
+//! let log = Engine::open(path, Options { segment_bytes_first: 1 << 20, ..Options::default() })?;
+//! let ticket = log.append("orders", "one apple")?;
+//! let receipt = ticket.wait()?; // durable now
+//! let entries = log.read("orders", receipt.first_offset, ReadLimit::default())?;
+//! assert_eq!(&entries[0].payload[..], b"one apple");
+//! log.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The house
+//!
+//! Bytes at the bottom, promises in the middle, people at the top; a module uses lower layers only.
+//!
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | 0 | `lsn`, `ids`, `limits`, `entropy` | numbers and names |
+//! | 2 | `storage` | bytes on a device: writes, flushes, folders |
+//! | 2 | `format` | bytes to structs and back, pure (docs/FORMAT.md) |
+//! | 3 | `log` | the ordered segments: recovery, fences, reading blocks |
+//! | 4 | `commit` | from a submission to a durable LSN: the only writer |
+//! | 5 | `topic` | names, and the order of entries in each topic |
+//! | 6 | `engine` | the embeddable log |
+//! | 3 | `wire` | the protocol, pure (docs/PROTOCOL.md) |
+//! | 7 | `net` | QUIC and mutual TLS |
+//! | 8 | `leader`, `follower`, `client` | the three ends of the protocol |
+//! | 9 | `node` | the process |
 
+mod commit;
+mod engine;
+mod entropy;
+mod format;
+mod ids;
+mod limits;
+mod log;
+mod lsn;
+mod storage;
+mod topic;
 #[cfg(feature = "replication")]
 mod wire;
+
+pub use commit::error::AppendError;
+pub use commit::ticket::{Outcome, Receipt, Ticket};
+pub use commit::watermark::Watermark;
+pub use engine::{
+    ApplyError, BlockInfo, CloseError, Engine, EntryInfo, Options, Status, Tailer, Tip, Verification, Viewer,
+};
+pub use format::control::Reign;
+pub use format::superblock::Role;
+pub use ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId, SegmentNo, TopicId};
+pub use limits::BATCH_ENTRIES_MAX;
+pub use log::damage::Damage;
+pub use log::recovery::OpenError;
+pub use log::segments::PortableBlock;
+pub use lsn::{Lsn, Position};
+pub use storage::{Error as StorageError, IoMode};
+pub use topic::index::TopicInfo;
+pub use topic::reader::{BlockMissing, Entry, ReadError, ReadLimit};
+pub use topic::{InvalidName, check_name};
+
+/// A disk in memory that tears, reorders, loses and fails, from a seed: crash-test this log, or your own application on it.
+#[cfg(feature = "sim")]
+pub mod sim {
+    pub use crate::storage::sim::*;
+}

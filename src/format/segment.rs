@@ -6,7 +6,7 @@
 //! Layer: format. Knows nothing of files.
 
 use super::checksum::{HASH_KIND_XXH3, plain_sum};
-use super::field::{get_u16, get_u32, get_u64, get_u128, is_zero, put_u16, put_u32, put_u64, put_u128};
+use super::field::{get_u16, get_u32, get_u64, get_u128, is_zero, put_u16, put_u64, put_u128};
 use super::{Corrupt, FORMAT_VERSION};
 use crate::ids::{LogId, SegmentNo};
 use crate::limits::{ALIGN_MAX, ALIGN_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

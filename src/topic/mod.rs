@@ -1,25 +1,11 @@
-//! TEMPORARY stand-in, replaced at the merge.
+//! Names, and the order of entries within each topic.
+//!
+//! Everything here is derived from the log: filled by recovery, extended at publish, never written.
+//!
+//! Layer: topic. Uses `commit`, `log`, `format`. Knows nothing of the network.
 
-/// A topic name that cannot be one.
-#[derive(Debug, thiserror::Error)]
-#[error("topic name {name:?}: {why}")]
-pub struct InvalidName {
-    name: String,
-    why: &'static str,
-}
+pub(crate) mod index;
+pub(crate) mod name;
+pub(crate) mod reader;
 
-/// 1 to 255 bytes of UTF-8, no '/', no control characters.
-pub fn check_name(name: &str) -> Result<(), InvalidName> {
-    let why = if name.is_empty() {
-        "it is empty"
-    } else if name.len() > 255 {
-        "it is longer than 255 bytes"
-    } else if name.contains('/') {
-        "it contains '/'"
-    } else if name.chars().any(char::is_control) {
-        "it contains a control character"
-    } else {
-        return Ok(());
-    };
-    Err(InvalidName { name: name.chars().take(40).collect(), why })
-}
+pub use name::{InvalidName, check_name};

@@ -1,0 +1,26 @@
+//! From a submission to a durable LSN: the only writer.
+//!
+//! ```text
+//!   callers --Submission--> queue --drain--> group --shape--> plan --encode--> slots --write, flush--> device
+//!                                                                                                      |
+//!   tickets <--complete-- watermark <--advance-- sink <--publish, in order-- groups in flight <--done--'
+//! ```
+//!
+//! Natural batching: the thread takes what is waiting and never waits for more. Nothing in flight: it submits at once.
+//! Otherwise several groups overlap, and are acknowledged in order.
+//!
+//! A group is planned in three steps of which only the last changes anything: its shape (how many blocks, how long), the room
+//! for it (segments, the window past the hint), and then places, LSNs and topic offsets. So a full disk is noticed before an
+//! offset is given out, and there is nothing to undo.
+//!
+//! Layer: commit. Uses `log`, `storage`, `format`. Knows nothing of topic names' meaning, nor of the network.
+
+pub(crate) mod error;
+pub(crate) mod inflight;
+pub(crate) mod next_tail;
+pub(crate) mod plan;
+pub(crate) mod queue;
+pub(crate) mod submission;
+pub(crate) mod ticket;
+pub(crate) mod watermark;
+pub(crate) mod writer;

@@ -1,0 +1,251 @@
+//! The shape of a commit group: which submissions it takes, and how they fall into blocks. Pure.
+//!
+//! ```text
+//!   waiting   a(1) b(1) c(1) | D(600 entries)          | e(1)
+//!   blocks    [ a b c ]        [D 256] [D 256] [D 88]    [ e ]
+//!   remaining    0                2       1      0         0
+//! ```
+//!
+//! Submissions that fit whole share a block; one that needs several blocks starts a block and shares none, so that an atomic
+//! group is a row of blocks of its own. The first entry of a topic that is not in the log yet is preceded by a TOPIC block.
+//!
+//! Layer: commit. Knows nothing of places, LSNs or offsets: those are given when the group has room.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::submission::{Append, Submission, TopicSlot};
+use crate::format::block::{payload_bytes_max, portable_len, total_len};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX};
+
+/// A group takes no further submission once its blocks have so many bytes: a flush of a megabyte is bandwidth-bound, more in one
+/// group would only delay its acknowledgement. A single submission may go beyond, up to `limits::GROUP_BYTES_MAX`.
+const GROUP_BYTES_TARGET: usize = 1 << 20;
+
+/// Entries of one submission within one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Which of the group's submissions.
+    pub(crate) submission: usize,
+    /// Which of its entries.
+    pub(crate) entries: Range<usize>,
+}
+
+/// What goes into a block.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// Entries of one submission, or of several whole ones.
+    Entries(Vec<Piece>),
+    /// A topic's number and name.
+    Topic(Arc<TopicSlot>),
+    /// A new reign: which submission.
+    Reign(usize),
+    /// A leader's block: which submission, which of its blocks.
+    Verbatim(usize, usize),
+}
+
+/// One block to be.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockShape {
+    pub(crate) content: Content,
+    pub(crate) n_entries: usize,
+    pub(crate) portable_len: usize,
+    /// Blocks still to come in its atomic group. Of a leader's block its own header knows.
+    pub(crate) remaining: u32,
+}
+
+impl BlockShape {
+    pub(crate) fn total_len(&self, align: usize) -> usize {
+        let len = total_len(self.portable_len, align);
+        assert!(len <= BLOCK_BYTES_MAX);
+        len
+    }
+}
+
+/// One commit group to be.
+#[derive(Debug, Default)]
+pub(crate) struct GroupShape {
+    pub(crate) blocks: Vec<BlockShape>,
+    /// How many submissions it takes from the front.
+    pub(crate) taken: usize,
+}
+
+/// Shapes a group from the front of what is waiting.
+pub(crate) fn shape(waiting: &VecDeque<Submission>, align: usize) -> GroupShape {
+    let mut shaper = Shaper::default();
+    for (index, submission) in waiting.iter().enumerate() {
+        if index > 0 && shaper.bytes(align) + submission.bytes() > GROUP_BYTES_TARGET {
+            break;
+        }
+        match submission {
+            Submission::Append(append) => shaper.append(index, append),
+            Submission::NewReign(_) => shaper.control(Content::Reign(index), super::writer::REIGN_BYTES),
+            Submission::Verbatim(verbatim) => {
+                for (block, bytes) in verbatim.blocks.iter().enumerate() {
+                    shaper.whole_block(Content::Verbatim(index, block), 0, bytes.len(), 0);
+                }
+            }
+        }
+        shaper.taken = index + 1;
+    }
+    shaper.finish()
+}
+
+#[derive(Default)]
+struct Shaper {
+    blocks: Vec<BlockShape>,
+    taken: usize,
+    closed_bytes: usize,
+    /// The block that further small submissions may share.
+    shared: Vec<Piece>,
+    shared_entries: usize,
+    shared_bytes: usize,
+    /// Topics whose TOPIC block is in this group.
+    introduced: HashSet<*const TopicSlot>,
+}
+
+impl Shaper {
+    fn append(&mut self, index: usize, append: &Append) {
+        if append.topic.id().is_none() && self.introduced.insert(Arc::as_ptr(&append.topic)) {
+            let body = super::writer::topic_bytes(append.topic.name());
+            self.control(Content::Topic(Arc::clone(&append.topic)), body);
+        }
+        let n = append.entries.len();
+        if n > BLOCK_ENTRIES_MAX || append.payload_bytes > payload_bytes_max(n) {
+            self.split(index, append);
+            return;
+        }
+        let entries = self.shared_entries + n;
+        if entries > BLOCK_ENTRIES_MAX || self.shared_bytes + append.payload_bytes > payload_bytes_max(entries) {
+            self.close_shared();
+        }
+        self.shared.push(Piece { submission: index, entries: 0..n });
+        self.shared_entries += n;
+        self.shared_bytes += append.payload_bytes;
+    }
+
+    /// A submission that needs several blocks: a row of its own, counting down.
+    fn split(&mut self, index: usize, append: &Append) {
+        self.close_shared();
+        let first = self.blocks.len();
+        let (mut start, mut bytes) = (0, 0);
+        for (i, entry) in append.entries.iter().enumerate() {
+            let n = i - start;
+            if n == BLOCK_ENTRIES_MAX || bytes + entry.bytes.len() > payload_bytes_max(n + 1) {
+                self.piece(index, start..i, bytes);
+                (start, bytes) = (i, 0);
+            }
+            bytes += entry.bytes.len();
+        }
+        self.piece(index, start..append.entries.len(), bytes);
+        for (remaining, block) in self.blocks[first..].iter_mut().rev().enumerate() {
+            block.remaining = remaining as u32;
+        }
+    }
+
+    fn piece(&mut self, submission: usize, entries: Range<usize>, bytes: usize) {
+        let n = entries.len();
+        let content = Content::Entries(vec![Piece { submission, entries }]);
+        self.whole_block(content, n, portable_len(n, bytes), 0);
+    }
+
+    fn control(&mut self, content: Content, body_bytes: usize) {
+        self.close_shared();
+        self.whole_block(content, 1, portable_len(1, body_bytes), 0);
+    }
+
+    fn close_shared(&mut self) {
+        if self.shared.is_empty() {
+            return;
+        }
+        let (n, bytes) = (self.shared_entries, self.shared_bytes);
+        let content = Content::Entries(std::mem::take(&mut self.shared));
+        (self.shared_entries, self.shared_bytes) = (0, 0);
+        self.push(BlockShape { content, n_entries: n, portable_len: portable_len(n, bytes), remaining: 0 });
+    }
+
+    fn whole_block(&mut self, content: Content, n_entries: usize, portable_len: usize, remaining: u32) {
+        self.close_shared();
+        self.push(BlockShape { content, n_entries, portable_len, remaining });
+    }
+
+    fn push(&mut self, block: BlockShape) {
+        self.closed_bytes += block.portable_len;
+        self.blocks.push(block);
+    }
+
+    fn bytes(&self, align: usize) -> usize {
+        self.closed_bytes + self.blocks.len() * align / 2 + self.shared_bytes
+    }
+
+    fn finish(mut self) -> GroupShape {
+        self.close_shared();
+        GroupShape { blocks: self.blocks, taken: self.taken }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::commit::submission::Payload;
+    use crate::commit::ticket::ticket;
+    use crate::ids::TopicId;
+
+    fn append(topic: &Arc<TopicSlot>, n: usize, bytes_each: usize) -> Submission {
+        let payload = Payload::new(Bytes::from(vec![b'x'; bytes_each]));
+        Submission::Append(Append {
+            topic: Arc::clone(topic),
+            entries: vec![payload; n],
+            payload_bytes: n * bytes_each,
+            reply: ticket().1,
+        })
+    }
+
+    fn known_topic() -> Arc<TopicSlot> {
+        let topic = TopicSlot::undefined("t");
+        topic.define(TopicId::new(1));
+        Arc::new(topic)
+    }
+
+    fn counts(group: &GroupShape) -> Vec<(usize, u32)> {
+        group.blocks.iter().map(|block| (block.n_entries, block.remaining)).collect()
+    }
+
+    #[test]
+    fn small_submissions_share_a_block_and_a_large_one_has_a_row_of_its_own() {
+        let topic = known_topic();
+        let waiting: VecDeque<_> = [1, 1, 1, 600, 1].map(|n| append(&topic, n, 10)).into();
+        let group = shape(&waiting, 4096);
+        assert_eq!(group.taken, 5);
+        assert_eq!(counts(&group), [(3, 0), (256, 2), (256, 1), (88, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn a_batch_is_never_split_to_fill_a_shared_block() {
+        let topic = known_topic();
+        let waiting: VecDeque<_> = [200, 100].map(|n| append(&topic, n, 10)).into();
+        assert_eq!(counts(&shape(&waiting, 4096)), [(200, 0), (100, 0)]);
+    }
+
+    #[test]
+    fn entries_near_the_largest_size_get_blocks_of_their_own_length() {
+        let topic = known_topic();
+        let waiting: VecDeque<_> = [append(&topic, 2, payload_bytes_max(1)), append(&topic, 1, 1)].into();
+        let group = shape(&waiting, 4096);
+        assert_eq!(counts(&group), [(1, 1), (1, 0)]);
+        assert_eq!(group.blocks[0].total_len(4096), BLOCK_BYTES_MAX);
+        assert_eq!(group.taken, 1, "a group over its target takes no more");
+    }
+
+    #[test]
+    fn a_new_topic_is_introduced_once_before_its_first_entry() {
+        let topic = Arc::new(TopicSlot::undefined("new"));
+        let waiting: VecDeque<_> = [append(&topic, 1, 1), append(&topic, 1, 1)].into();
+        let group = shape(&waiting, 4096);
+        assert!(matches!(group.blocks[0].content, Content::Topic(_)));
+        assert_eq!(counts(&group), [(1, 0), (2, 0)]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The bounded queue before the commit thread.
+//!
+//! `close()` is the seed's sentinel: everything pushed before it is drained, nothing after it is taken.
+//!
+//! Wake-ups are few: a thread that waits for work is woken by the first push; one that waits for the device only when enough has
+//! gathered to be worth a group of its own (it looks by itself at every completion).
+//!
+//! Layer: commit. Knows nothing of what the submissions mean.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::error::AppendError;
+use super::submission::Submission;
+use crate::limits::{QUEUE_BYTES_MAX, QUEUE_SUBMISSIONS_MAX};
+use crate::storage::Waker;
+
+/// While groups are in flight another one is worth its write from so many waiting entries on...
+const WORTH_ENTRIES: usize = 32;
+/// ... or so many bytes: a lone small entry would cost a sector of its own (engine.md section 4).
+const WORTH_BYTES: usize = 16 << 10;
+
+/// What the commit thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asleep {
+    /// It is not waiting.
+    No,
+    /// Nothing is in flight: any push wakes it.
+    ForWork,
+    /// Groups are in flight: only a push that makes a group worth while wakes it.
+    ForTheDevice,
+}
+
+/// Submissions on their way to the commit thread.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    room: Condvar,
+    waker: Waker,
+}
+
+struct State {
+    waiting: VecDeque<Submission>,
+    entries: usize,
+    bytes: usize,
+    asleep: Asleep,
+    callers_wait: usize,
+    closed: Option<AppendError>,
+}
+
+impl Queue {
+    pub(crate) fn new(waker: Waker) -> Queue {
+        let state =
+            State { waiting: VecDeque::new(), entries: 0, bytes: 0, asleep: Asleep::No, callers_wait: 0, closed: None };
+        Queue { state: Mutex::new(state), room: Condvar::new(), waker }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    /// Adds a submission, waiting for room if need be.
+    ///
+    /// # Errors
+    /// What the queue was closed with; the submission is dropped unanswered, the caller knows.
+    pub(crate) fn push(&self, submission: Submission) -> Result<(), AppendError> {
+        let mut state = self.lock();
+        while state.closed.is_none() && state.is_full() {
+            state.callers_wait += 1;
+            state = self.room.wait(state).expect("no holder of this lock panics");
+            state.callers_wait -= 1;
+        }
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        state.entries += submission.entries();
+        state.bytes += submission.bytes();
+        state.waiting.push_back(submission);
+        let wake = match state.asleep {
+            Asleep::No => false,
+            Asleep::ForWork => true,
+            Asleep::ForTheDevice => state.is_worth_a_group(),
+        };
+        if wake {
+            state.asleep = Asleep::No;
+            drop(state);
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Moves everything that waits to `to`; with `only_if_worth`, only if it makes a group worth its write. Returns whether it did.
+    pub(crate) fn drain(&self, to: &mut VecDeque<Submission>, only_if_worth: bool) -> bool {
+        let mut state = self.lock();
+        if state.waiting.is_empty() || only_if_worth && !state.is_worth_a_group() && state.closed.is_none() {
+            return false;
+        }
+        to.append(&mut state.waiting);
+        (state.entries, state.bytes) = (0, 0);
+        if state.callers_wait > 0 {
+            self.room.notify_all();
+        }
+        true
+    }
+
+    /// Tells the queue that the commit thread goes to sleep. False: do not, there is something to do.
+    pub(crate) fn sleep(&self, asleep: Asleep) -> bool {
+        let mut state = self.lock();
+        let awake = match asleep {
+            Asleep::No => true,
+            Asleep::ForWork => !state.waiting.is_empty() || state.closed.is_some(),
+            Asleep::ForTheDevice => state.is_worth_a_group(),
+        };
+        state.asleep = if awake { Asleep::No } else { asleep };
+        !awake
+    }
+
+    pub(crate) fn awake(&self) {
+        self.lock().asleep = Asleep::No;
+    }
+
+    /// Takes nothing more; what waits is still drained. The first reason stands.
+    pub(crate) fn close(&self, reason: AppendError) {
+        self.lock().closed.get_or_insert(reason);
+        self.room.notify_all();
+        self.waker.wake();
+    }
+
+    /// Whether nothing waits and nothing more will come.
+    pub(crate) fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_some() && state.waiting.is_empty()
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.bytes >= QUEUE_BYTES_MAX || self.waiting.len() >= QUEUE_SUBMISSIONS_MAX
+    }
+
+    fn is_worth_a_group(&self) -> bool {
+        self.entries >= WORTH_ENTRIES || self.bytes >= WORTH_BYTES
+    }
+}

@@ -1,0 +1,168 @@
+//! Putting a log together: recover, take over, start the threads, and, on a leader, begin a reign.
+//!
+//! Layer: engine. The order in which things start stands here and nowhere else.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::mirror::Applied;
+use super::{Engine, Inner, Options};
+use crate::commit::error::AppendError;
+use crate::commit::next_tail::NextTail;
+use crate::commit::queue::Queue;
+use crate::commit::submission::{NewReign, Submission};
+use crate::commit::ticket::ticket;
+use crate::commit::watermark::Watermark;
+use crate::commit::writer::{HaltReason, Writer, WriterState};
+use crate::entropy::Entropy;
+use crate::format::superblock::Role;
+use crate::ids::{LogId, NodeId, RunId};
+use crate::log::keeper::{Keeper, Published, SegmentSizes};
+use crate::log::open::{Writable, create, make_writable};
+use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
+use crate::log::segments::Segments;
+use crate::storage::{Access, Disk};
+use crate::topic::index::Index;
+
+/// What a folder is opened as.
+#[derive(Clone, Copy)]
+pub(super) enum As {
+    Leader,
+    /// With the leader's log id, which a folder without a log needs.
+    Mirror(Option<LogId>),
+}
+
+impl As {
+    fn role(self) -> Role {
+        match self {
+            As::Leader => Role::Leader,
+            As::Mirror(_) => Role::Follower,
+        }
+    }
+}
+
+pub(super) fn open_path(path: &Path, options: Options, purpose: As) -> Result<Engine, OpenError> {
+    open_disk(Disk::open(path, options.io, Access::Write)?, options, purpose)
+}
+
+pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Engine, OpenError> {
+    let mut entropy = Entropy::new(options.seed);
+    let parts = parts_or_new_log(&disk, purpose, &mut entropy)?;
+    let index = Arc::new(Index::new(&parts.base));
+    let recovered = parts.recover(&*index)?;
+    recovered.expect_role(purpose.role())?;
+    if let As::Mirror(Some(wanted)) = purpose {
+        let here = recovered.superblock.now.log_id;
+        if here != wanted {
+            return Err(OpenError::OtherLog { here, wanted });
+        }
+    }
+    let run_id = matches!(purpose, As::Leader).then(|| RunId::new(entropy.next_u128()));
+    let writable = make_writable(&disk, recovered, run_id, wall_clock_ns())?;
+    start(disk, options, purpose, writable, index, entropy)
+}
+
+fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<Box<Parts>, OpenError> {
+    if let Contents::Log(parts) = open_parts(disk)? {
+        return Ok(parts);
+    }
+    let log_id = match purpose {
+        As::Leader => LogId::new(entropy.next_u128()),
+        As::Mirror(log_id) => log_id.ok_or(OpenError::NoLog)?,
+    };
+    create(disk, purpose.role(), log_id, NodeId::new(entropy.next_u128()))?;
+    match open_parts(disk)? {
+        Contents::Log(parts) => Ok(parts),
+        Contents::Empty => Err(OpenError::NoLog),
+    }
+}
+
+/// Starts the keeper and the commit thread.
+fn start(
+    disk: Disk,
+    options: Options,
+    purpose: As,
+    writable: Writable,
+    index: Arc<Index>,
+    mut entropy: Entropy,
+) -> Result<Engine, OpenError> {
+    let io = disk.queue()?;
+    let sb = writable.superblock.now.clone();
+    let tail = writable.tail;
+    let live: crate::log::walk::SegmentMap =
+        writable.segments.range(..=tail.position.segment()).map(|(number, s)| (*number, Arc::clone(s))).collect();
+    let planned = NextTail::new(tail, live.get(&tail.position.segment()).cloned());
+    let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
+    let sizes = SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max };
+    let keeper = Keeper::start(disk.clone(), writable, published, sizes, entropy.fork(), io.waker());
+
+    let report = disk.io();
+    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id)));
+    let (watermark, halted) = (Watermark::new(tail.lsn), HaltReason::default());
+    let io_name = io.name();
+    let writer = Writer {
+        io,
+        queue: Arc::clone(&queue),
+        keeper: Arc::new(keeper),
+        segments: Arc::clone(&segments),
+        sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
+        watermark: watermark.clone(),
+        halted: Arc::clone(&halted),
+        log_id: sb.log_id,
+        align: sb.align as usize,
+        incarnation: sb.incarnation,
+        epoch: sb.epoch,
+        run_id: sb.run_id,
+        next_offsets: index.next_offsets(),
+        published: planned.clone(),
+        planned,
+        clock: wall_clock_ns,
+        state: WriterState::default(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("walrus-commit".into())
+        .spawn(move || writer.run())
+        .map_err(|error| OpenError::Halted { reason: format!("the commit thread could not be started: {error}") })?;
+    let engine = Engine {
+        inner: Arc::new(Inner {
+            role: purpose.role(),
+            log_id: sb.log_id,
+            node_id: sb.node_id,
+            incarnation: sb.incarnation,
+            io: io_name,
+            warnings: report.fallback.into_iter().collect(),
+            applied: Mutex::new(Applied::at(&index, tail)),
+            queue,
+            segments,
+            index,
+            watermark,
+            halted,
+            thread: Mutex::new(Some(thread)),
+            _disk: disk,
+        }),
+    };
+    if matches!(purpose, As::Leader) {
+        begin_reign(&engine, sb.epoch, sb.run_id)?;
+    }
+    Ok(engine)
+}
+
+/// The EPOCH block: durable before the first append is taken, so that each reign's history differs in its chain.
+fn begin_reign(engine: &Engine, epoch: crate::ids::Epoch, run_id: RunId) -> Result<(), OpenError> {
+    let (ticket, reply) = ticket();
+    let pushed = engine.inner.queue.push(Submission::NewReign(NewReign { epoch, run_id, reply }));
+    match pushed.and_then(|()| ticket.wait()) {
+        Ok(_) => Ok(()),
+        Err(AppendError::Halted { reason } | AppendError::Indeterminate { reason } | AppendError::Full { reason }) => {
+            Err(OpenError::Halted { reason })
+        }
+        Err(error) => Err(OpenError::Halted { reason: error.to_string() }),
+    }
+}
+
+/// Nanoseconds since 1970. The log keeps its own time from running backwards.
+pub(super) fn wall_clock_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,26 @@
+//! How a log is opened.
+//!
+//! Layer: engine.
+
+use crate::storage::IoMode;
+
+/// Options of a log. [`Options::default`] is right for most servers.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How to reach the disk. Default: io_uring, plain system calls where it cannot be had. Change it to find out which of the two
+    /// a problem belongs to.
+    pub io: IoMode,
+    /// Bytes of the first segment of a new log; each further one is twice as long as the one before. Default 16 MiB, 64 KiB to
+    /// 4 GiB. Smaller for tests and very small disks.
+    pub segment_bytes_first: u64,
+    /// Bytes that a segment grows to. Default 256 MiB; never more than 1/32 of the file system.
+    pub segment_bytes_max: u64,
+    /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
+    pub seed: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { io: IoMode::Auto, segment_bytes_first: 16 << 20, segment_bytes_max: 256 << 20, seed: None }
+    }
+}

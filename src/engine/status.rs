@@ -1,0 +1,68 @@
+//! One look at a log.
+//!
+//! Layer: engine.
+
+use super::Engine;
+use crate::format::superblock::Role;
+use crate::ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId};
+use crate::lsn::Lsn;
+
+/// The state of a log at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Leader or follower.
+    pub role: Role,
+    /// The reign of the last block.
+    pub epoch: Epoch,
+    /// Its random name.
+    pub run_id: RunId,
+    /// The log, the same on every node that mirrors it.
+    pub log_id: LogId,
+    /// This node's folder.
+    pub node_id: NodeId,
+    /// The stretch of this disk's writing.
+    pub incarnation: Incarnation,
+    /// Everything below is durable.
+    pub durable_lsn: Lsn,
+    /// The chain before it.
+    pub durable_chain: Chain,
+    /// How the disk is reached: `uring` or `syscall`.
+    pub io: &'static str,
+    /// How a group is made durable.
+    pub flush: &'static str,
+    /// What an acknowledgement means.
+    pub durability: &'static str,
+    /// Why the log takes no writes, if it takes none.
+    pub halted: Option<String>,
+    /// What an operator should know: a fallback, with cause and cure.
+    pub warnings: Vec<String>,
+    /// Bytes of the segment files in use.
+    pub log_bytes: u64,
+    /// Topics in the log.
+    pub topics: usize,
+}
+
+impl Engine {
+    /// The state of the log now.
+    pub fn status(&self) -> Status {
+        let inner = &self.inner;
+        let tip = self.tip();
+        Status {
+            role: inner.role,
+            epoch: tip.epoch,
+            run_id: tip.run_id,
+            log_id: inner.log_id,
+            node_id: inner.node_id,
+            incarnation: inner.incarnation,
+            durable_lsn: tip.lsn,
+            durable_chain: tip.chain,
+            io: inner.io,
+            flush: "write with RWF_DSYNC; fdatasync where a group has several blocks",
+            durability: "durable",
+            halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
+            warnings: inner.warnings.clone(),
+            log_bytes: inner.segments.bytes(),
+            topics: inner.index.all().len(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is remembered of a block when its bytes are let go: enough for every index that is derived from the log.
+//!
+//! Layer: log. Topic ids are opaque numbers here.
+
+use crate::format::block::{Kind, PortableView};
+use crate::ids::{Chain, TopicId};
+use crate::lsn::{Lsn, Position};
+
+/// Consecutive entries of one topic within a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) topic: TopicId,
+    pub(crate) first_offset: u64,
+    pub(crate) entries: u32,
+}
+
+/// One block of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockMeta {
+    pub(crate) lsn: Lsn,
+    pub(crate) position: Position,
+    pub(crate) total_len: u32,
+    pub(crate) chain: Chain,
+    pub(crate) ts_ns: u64,
+    pub(crate) remaining: u32,
+    pub(crate) kind: Kind,
+    /// What it holds of each topic, in order. Empty for control blocks.
+    pub(crate) runs: Vec<Run>,
+    /// A control block's body.
+    pub(crate) control: Option<Vec<u8>>,
+}
+
+impl BlockMeta {
+    pub(crate) fn of(view: &PortableView<'_>, position: Position, total_len: u32) -> BlockMeta {
+        let (mut runs, mut control) = (Vec::new(), None);
+        for entry in view.entries() {
+            match view.head.kind {
+                Kind::Data => extend_runs(&mut runs, entry.topic, entry.offset),
+                _ => control = Some(entry.payload.to_vec()),
+            }
+        }
+        BlockMeta {
+            lsn: view.head.lsn,
+            position,
+            total_len,
+            chain: view.chain,
+            ts_ns: view.head.ts_ns,
+            remaining: view.head.remaining,
+            kind: view.head.kind,
+            runs,
+            control,
+        }
+    }
+
+    /// The place behind the block.
+    pub(crate) fn end(&self) -> Position {
+        self.position.checked_add(self.total_len).expect("a block lies within its segment, so its end has an offset")
+    }
+}
+
+/// Adds one entry to the runs of a block.
+pub(crate) fn extend_runs(runs: &mut Vec<Run>, topic: TopicId, offset: u64) {
+    match runs.last_mut() {
+        Some(run) if run.topic == topic && run.first_offset + u64::from(run.entries) == offset => run.entries += 1,
+        _ => runs.push(Run { topic, first_offset: offset, entries: 1 }),
+    }
+}
+
+/// Whoever derives something from the log: told of whole atomic groups, in order, once they are part of it.
+pub(crate) trait Sink: Send + Sync {
+    /// These blocks, which end with a whole group, are now part of the log.
+    fn publish(&self, blocks: &[BlockMeta]);
+}

@@ -1,0 +1,311 @@
+//! What is in a folder: the log up to its end, and whether that end is torn or something is damaged. Changes nothing.
+//!
+//! ```text
+//!   flush folders, superblock, segments       so that whatever is seen is durable
+//!   walk from the base                        as far as the chain goes, whole groups to the sink
+//!   at its end P, expected LSN n:
+//!       hint LSN > n, or a block behind P with durable_lsn > n, unfenced   -> damage: n was durable
+//!       otherwise                                                         -> torn: the log ends at the last whole group
+//! ```
+//!
+//! Layer: log. Uses `storage`, `format`. Knows nothing of topics; writes nothing.
+
+use std::sync::Arc;
+
+use super::damage::Damage;
+use super::evidence::{Straggler, stragglers};
+use super::meta::{BlockMeta, Sink};
+use super::segment::{Segment, parse_file_name};
+use super::superblock::{Found, SuperblockFile};
+use super::tail::Tail;
+use super::walk::{SegmentMap, Walker, Window};
+use super::{QUARANTINE, WAL};
+use crate::format::base::{BASE_BYTES_MAX, Base};
+use crate::format::block::ENVELOPE_BYTES;
+use crate::format::field::is_zero;
+use crate::format::superblock::{Fence, Role, Superblock};
+use crate::format::{Corrupt, segment::HEADER_BYTES};
+use crate::ids::{Chain, SegmentNo};
+use crate::lsn::{Lsn, Position};
+use crate::storage::{self, Disk};
+
+/// Why a folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Something durable is damaged; nothing was changed.
+    #[error("the log is damaged: {0}")]
+    Damaged(Damage),
+    /// Neither slot of the superblock is sound, though there are segments; nothing was changed.
+    #[error("the superblock is damaged (slot 0: {first}; slot 1: {second}), so where the log ends cannot be told")]
+    SuperblockDamaged {
+        /// What is wrong with slot 0.
+        first: String,
+        /// What is wrong with slot 1.
+        second: String,
+    },
+    /// A small file is damaged; nothing was changed.
+    #[error("the file `{file}` is damaged: {reason}")]
+    FileDamaged {
+        /// Its name in the folder.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process has the folder.
+    #[error("the folder is in use by another process: {0}")]
+    Locked(storage::Error),
+    /// The folder belongs to the other role.
+    #[error("this is a {is}'s folder")]
+    Role {
+        /// What the folder is for.
+        is: &'static str,
+    },
+    /// There is no log in the folder, and none was to be made.
+    #[error("there is no log in this folder")]
+    NoLog,
+    /// The folder holds another log.
+    #[error("the folder holds log {here}, not log {wanted}")]
+    OtherLog {
+        /// The log that is here.
+        here: crate::ids::LogId,
+        /// The log that was asked for.
+        wanted: crate::ids::LogId,
+    },
+    /// Written by a version that knows more than this one; nothing was changed.
+    #[error("the folder was written by a newer version of this program: {what}")]
+    Newer {
+        /// What was not understood.
+        what: String,
+    },
+    /// A folder, a read or a write failed.
+    #[error(transparent)]
+    Storage(storage::Error),
+    /// The first block of a reign could not be committed.
+    #[error("the log took no writes: {reason}")]
+    Halted {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<storage::Error> for OpenError {
+    fn from(error: storage::Error) -> OpenError {
+        if error.is_locked() { OpenError::Locked(error) } else { OpenError::Storage(error) }
+    }
+}
+
+/// A folder as it was found.
+pub(crate) struct Recovered {
+    pub(crate) superblock: SuperblockFile,
+    pub(crate) segments: SegmentMap,
+    /// Segment files whose header cannot be read, and why.
+    pub(crate) broken: Vec<(SegmentNo, Corrupt)>,
+    pub(crate) base: Base,
+    /// The end of the last whole group.
+    pub(crate) tail: Tail,
+    /// Where the chain ends: behind blocks of a group that is not whole, if there are any.
+    pub(crate) end: Tail,
+    /// The folder was closed in order: there is nothing behind the tail.
+    pub(crate) clean: bool,
+    /// Self-consistent blocks behind the tail.
+    pub(crate) stragglers: Vec<Straggler>,
+    /// What was durable and is not there, if anything.
+    pub(crate) damage: Option<Damage>,
+}
+
+/// What a folder has before anybody reads its blocks.
+pub(crate) enum Contents {
+    /// Nothing of a log, or the rest of an interrupted creation.
+    Empty,
+    /// A log.
+    Log(Box<Parts>),
+}
+
+/// The parts of a log, flushed and opened.
+pub(crate) struct Parts {
+    pub(crate) superblock: SuperblockFile,
+    both_slots_sound: bool,
+    segments: SegmentMap,
+    broken: Vec<(SegmentNo, Corrupt)>,
+    pub(crate) base: Base,
+}
+
+/// Flushes what is there, and opens it.
+pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
+    for folder in ["", WAL, QUARANTINE] {
+        match disk.flush_folder(folder) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let numbers: Vec<_> = disk.list(WAL)?.iter().filter_map(|name| parse_file_name(name)).collect();
+    let base = disk.read_small("base", BASE_BYTES_MAX)?;
+    let (superblock, both_slots_sound) = match SuperblockFile::open(disk)? {
+        Found::Sound { file, both_sound } => (file, both_sound),
+        Found::Nothing(slots) => return without_superblock(slots, numbers.is_empty() && base.is_none()),
+    };
+    let base = parse_base(base.as_deref(), &superblock.now)?;
+    let (mut segments, mut broken) = (SegmentMap::new(), Vec::new());
+    for number in numbers {
+        match Segment::open(disk, number, superblock.now.log_id)? {
+            Ok(segment) => {
+                if number >= superblock.now.hint.position.segment() {
+                    segment.file.flush()?;
+                }
+                segments.insert(number, Arc::new(segment));
+            }
+            Err(Corrupt::Newer { what, value }) => {
+                return Err(OpenError::Newer { what: format!("{what} {value} in segment {number}") });
+            }
+            Err(corrupt) => broken.push((number, corrupt)),
+        }
+    }
+    Ok(Contents::Log(Box::new(Parts { superblock, both_slots_sound, segments, broken, base })))
+}
+
+/// Segments are made only after the superblock is durable, so a folder without both was never finished.
+fn without_superblock(slots: [Option<Corrupt>; 2], nothing_else: bool) -> Result<Contents, OpenError> {
+    if let Some(Corrupt::Newer { what, value }) = slots[0] {
+        return Err(OpenError::Newer { what: format!("{what} {value}") });
+    }
+    if nothing_else {
+        return Ok(Contents::Empty);
+    }
+    let [first, second] = slots.map(|slot| slot.map_or("missing".to_owned(), |corrupt| corrupt.to_string()));
+    Err(OpenError::SuperblockDamaged { first, second })
+}
+
+fn parse_base(bytes: Option<&[u8]>, superblock: &Superblock) -> Result<Base, OpenError> {
+    match bytes.map(Base::parse) {
+        Some(Ok(base)) => Ok(base),
+        Some(Err(Corrupt::Newer { what, value })) => Err(OpenError::Newer { what: format!("{what} {value}") }),
+        Some(Err(corrupt)) => Err(OpenError::FileDamaged { file: "base", reason: corrupt.to_string() }),
+        None => Ok(Base {
+            first_lsn: Lsn::FIRST,
+            first_position: first_position(superblock.align),
+            chain: Chain::START,
+            lineage: Vec::new(),
+            topics: Vec::new(),
+        }),
+    }
+}
+
+/// Where the first block of every log goes.
+pub(crate) fn first_position(align: u32) -> Position {
+    Position::new(SegmentNo::new(1), align.max(HEADER_BYTES as u32))
+}
+
+impl Parts {
+    /// The place where the log begins.
+    fn start(&self) -> Tail {
+        let Base { first_position, first_lsn, chain, .. } = self.base;
+        Tail { position: first_position, lsn: first_lsn, chain, ts_ns: 0 }
+    }
+
+    /// Walks the log and judges its end. Whole groups go to `sink`, and to their segments.
+    ///
+    /// # Errors
+    /// When a read fails, or a block was written by a newer version. Damage is not an error here: it is in the answer.
+    pub(crate) fn recover(self, sink: &dyn Sink) -> Result<Recovered, OpenError> {
+        let sb = &self.superblock.now;
+        let clean = sb.clean && self.both_slots_sound;
+        let mut walker = Walker::new(&self.segments, &sb.fences, self.start());
+        let (mut tail, mut group) = (walker.at, Vec::new());
+        let mut hint_disagrees = false;
+        let why = loop {
+            if walker.at.lsn == sb.hint.lsn && walker.at.chain != sb.hint.chain {
+                hint_disagrees = true;
+            }
+            if clean && walker.at.lsn >= sb.hint.lsn {
+                break None;
+            }
+            match walker.step()? {
+                Ok(view) => {
+                    group.push(BlockMeta::of(&view.portable, view.envelope.position, view.total_len));
+                    if view.portable.head.remaining == 0 {
+                        tail = walker.at;
+                        publish(&self.segments, sink, &group);
+                        group.clear();
+                    }
+                }
+                Err(corrupt) => break Some(corrupt),
+            }
+        };
+        let end = walker.at;
+        if let Some(Corrupt::Newer { what, value }) = why {
+            return Err(OpenError::Newer { what: format!("{what} {value} at {} (lsn {})", end.position, end.lsn) });
+        }
+        let stragglers =
+            if clean { Vec::new() } else { stragglers(&self.segments, &sb.fences, &sb.hint, tail.position)? };
+        let damage = if hint_disagrees {
+            let reason = format!("the history up to lsn {} is not the one that the superblock recorded", sb.hint.lsn);
+            Some(Damage::at(sb.hint.position, sb.hint.lsn, reason))
+        } else {
+            match why {
+                Some(why) => self.judge(&end, why, &stragglers)?,
+                None => None,
+            }
+        };
+        let Parts { superblock, segments, broken, base, .. } = self;
+        Ok(Recovered { superblock, segments, broken, base, tail, end, clean, stragglers, damage })
+    }
+
+    /// Torn or damaged: docs/FORMAT.md#torn-or-damaged
+    fn judge(&self, end: &Tail, why: Corrupt, stragglers: &[Straggler]) -> Result<Option<Damage>, OpenError> {
+        let missing = end.lsn;
+        let hint = self.superblock.now.hint.lsn;
+        let witness = stragglers.iter().find(|block| !block.fenced && block.durable_lsn > missing);
+        let evidence = if hint > missing {
+            format!("the superblock records everything below lsn {hint} as durable")
+        } else {
+            let Some(Straggler { position, durable_lsn, .. }) = witness else { return Ok(None) };
+            format!("the block at {position} was written when everything below lsn {durable_lsn} was durable")
+        };
+        let position = self.damaged_position(end)?;
+        let why = match self.broken.iter().find(|(number, _)| *number == position.segment()) {
+            Some((_, header)) => *header,
+            None => why,
+        };
+        Ok(Some(Damage::at(position, missing, format!("{why}; {evidence}"))))
+    }
+
+    /// Where the missing block should lie: at the end of the chain, or, when nothing was ever written there, at the start of the
+    /// next segment.
+    fn damaged_position(&self, end: &Tail) -> Result<Position, OpenError> {
+        let here = end.position;
+        let next = self.segments.keys().chain(self.broken.iter().map(|(number, _)| number));
+        let Some(next) = next.filter(|number| **number > here.segment()).min() else { return Ok(here) };
+        let untouched = match self.segments.get(&here.segment()) {
+            Some(segment) if here.offset() < segment.header.blocks_end() => {
+                is_zero(&Window::new(&self.segments).load(segment, here.offset(), ENVELOPE_BYTES)?[..ENVELOPE_BYTES])
+            }
+            _ => true,
+        };
+        let start_of_next = Position::new(*next, first_position(self.superblock.now.align).offset());
+        Ok(if untouched { start_of_next } else { here })
+    }
+}
+
+/// Makes a whole group part of the log in memory.
+pub(crate) fn publish(segments: &SegmentMap, sink: &dyn Sink, group: &[BlockMeta]) {
+    for block in group {
+        segments[&block.position.segment()].publish(block.lsn, block.position, block.total_len);
+    }
+    sink.publish(group);
+}
+
+impl Recovered {
+    /// Refuses a folder of the other role.
+    pub(crate) fn expect_role(&self, wanted: Role) -> Result<(), OpenError> {
+        match self.superblock.now.role {
+            Some(role) if role != wanted => Err(OpenError::Role { is: role.name() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The fences in force.
+    pub(crate) fn fences(&self) -> &[Fence] {
+        &self.superblock.now.fences
+    }
+}

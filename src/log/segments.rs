@@ -1,0 +1,183 @@
+//! Reading published blocks, by LSN.
+//!
+//! Through the page cache first: what was written a moment ago is asked for again. A sum that fails there is looked at once more past
+//! the cache before it is called damage.
+//!
+//! Layer: log. Knows nothing of topics; hands out portable blocks.
+
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+
+use super::damage::Damage;
+use super::meta::BlockMeta;
+use super::segment::{Segment, Stretch};
+use super::walk::SegmentMap;
+use crate::format::Corrupt;
+use crate::format::block::{BlockView, PortableView};
+use crate::ids::{Chain, LogId};
+use crate::limits::BLOCK_BYTES_MAX;
+use crate::lsn::{Lsn, Position};
+use crate::storage::{self, AlignedBuf};
+
+/// A portable block in memory, as it is shipped and served. Header and chain are sound.
+#[derive(Clone, Debug)]
+pub struct PortableBlock {
+    /// Its number.
+    pub lsn: Lsn,
+    /// Blocks still to come in its atomic group.
+    pub remaining: u32,
+    /// The chain behind it.
+    pub chain: Chain,
+    /// The block, byte for byte as on every node.
+    pub bytes: Bytes,
+}
+
+impl PortableBlock {
+    /// The block again as a view. It was parsed when it was read.
+    pub(crate) fn view(&self, log_id: LogId) -> PortableView<'_> {
+        PortableView::parse(&self.bytes, log_id).expect("the bytes are shared and immutable, and were parsed once")
+    }
+}
+
+/// Why a published block cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlockError {
+    /// There is no such block here: not published yet, or taken away by retention.
+    #[error("block {0} is not in this log")]
+    NotThere(Lsn),
+    /// It is there no more.
+    #[error("the log is damaged: {0}")]
+    Damaged(Damage),
+    /// The read failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// The segments with published blocks, and the one that is next.
+pub(crate) struct Segments {
+    map: RwLock<SegmentMap>,
+    log_id: LogId,
+}
+
+impl Segments {
+    pub(crate) fn new(map: SegmentMap, log_id: LogId) -> Segments {
+        Segments { map: RwLock::new(map), log_id }
+    }
+
+    /// Adds a segment that the log goes on into.
+    pub(crate) fn add(&self, segment: Arc<Segment>) {
+        self.map.write().expect("no holder of this lock panics").insert(segment.number(), segment);
+    }
+
+    /// Makes blocks readable. They are durable, and end with a whole group.
+    pub(crate) fn publish(&self, blocks: &[BlockMeta]) {
+        let map = self.map.read().expect("no holder of this lock panics");
+        for block in blocks {
+            map[&block.position.segment()].publish(block.lsn, block.position, block.total_len);
+        }
+    }
+
+    /// Bytes of all segment files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.read().expect("no holder of this lock panics").values().map(|segment| segment.header.bytes).sum()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.map.read().expect("no holder of this lock panics").len()
+    }
+
+    fn locate(&self, lsn: Lsn) -> Option<(Arc<Segment>, Stretch)> {
+        let map = self.map.read().expect("no holder of this lock panics");
+        // From the end: the newest blocks are asked for most.
+        let holds = |segment: &&Arc<Segment>| segment.first_lsn().is_some_and(|first| first <= lsn);
+        let segment = map.values().rev().find(holds)?;
+        Some((Arc::clone(segment), segment.locate(lsn)?))
+    }
+
+    /// Where block `lsn` lies.
+    pub(crate) fn position(&self, lsn: Lsn) -> Option<Position> {
+        self.locate(lsn).map(|(segment, stretch)| Position::new(segment.number(), stretch.offset))
+    }
+
+    /// The block `lsn`.
+    pub(crate) fn block(&self, lsn: Lsn) -> Result<PortableBlock, BlockError> {
+        let mut blocks = self.blocks(lsn, 0)?;
+        Ok(blocks.swap_remove(0))
+    }
+
+    /// Blocks from `from` on, as many as lie together in `bytes_max` bytes of one segment, at least one. One read.
+    pub(crate) fn blocks(&self, from: Lsn, bytes_max: usize) -> Result<Vec<PortableBlock>, BlockError> {
+        let (segment, stretch) = self.locate(from).ok_or(BlockError::NotThere(from))?;
+        let reach = stretch.offset.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX));
+        let end = stretch.end.min(reach).max(stretch.block_end);
+        let mut bytes = vec![0; (end - stretch.offset) as usize];
+        segment.file.read_at(&mut bytes, stretch.offset.into())?;
+        let bytes = Bytes::from(bytes);
+
+        let (mut blocks, mut at, mut lsn) = (Vec::new(), 0, from);
+        while at < bytes.len() {
+            let position = Position::new(segment.number(), stretch.offset + at as u32);
+            match self.parse(&segment, &bytes, at, position, lsn) {
+                Ok((block, total_len)) => {
+                    blocks.push(block);
+                    at += total_len;
+                    lsn = lsn.next();
+                }
+                Err(Corrupt::Short { .. }) if !blocks.is_empty() => break, // the read ended within it
+                Err(corrupt) if blocks.is_empty() => {
+                    let block = self.read_again(&segment, &stretch, position, from, corrupt)?;
+                    blocks.push(block);
+                    break;
+                }
+                Err(_) => break, // the next call begins with it, and looks again
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn parse(
+        &self,
+        segment: &Segment,
+        bytes: &Bytes,
+        at: usize,
+        position: Position,
+        lsn: Lsn,
+    ) -> Result<(PortableBlock, usize), Corrupt> {
+        let view = BlockView::parse(&bytes[at..], &segment.place(position))?;
+        view.portable.verify_payloads()?;
+        if view.portable.head.lsn != lsn {
+            return Err(Corrupt::field("another block's LSN", 48));
+        }
+        let range = view.portable_range();
+        let block = PortableBlock {
+            lsn,
+            remaining: view.portable.head.remaining,
+            chain: view.portable.chain,
+            bytes: bytes.slice(at + range.start..at + range.end),
+        };
+        Ok((block, view.total_len as usize))
+    }
+
+    /// Looks past the page cache at a block that failed its checks.
+    fn read_again(
+        &self,
+        segment: &Segment,
+        stretch: &Stretch,
+        position: Position,
+        lsn: Lsn,
+        first: Corrupt,
+    ) -> Result<PortableBlock, BlockError> {
+        let len = (stretch.block_end - stretch.offset) as usize;
+        assert!(len <= BLOCK_BYTES_MAX);
+        let mut buffer = AlignedBuf::new(len);
+        segment.file.read_direct(&mut buffer, stretch.offset.into(), len)?;
+        let bytes = Bytes::copy_from_slice(&buffer);
+        let parsed = self.parse(segment, &bytes, 0, position, lsn);
+        parsed.map(|(block, _)| block).map_err(|_| BlockError::Damaged(Damage::at(position, lsn, first.to_string())))
+    }
+
+    pub(crate) fn log_id(&self) -> LogId {
+        self.log_id
+    }
+}

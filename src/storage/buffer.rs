@@ -1,0 +1,180 @@
+//! Memory that a device can read and write by itself, and the slots a queue writes from.
+//!
+//! ```text
+//!     Pool --take--> Slot --Queue::write--> in flight (the queue owns it) --completion--> Pool
+//!                      `------release----------------------------------------------------^
+//! ```
+//!
+//! A slot owns its memory and moves: into the caller's hands, into the operation, back. So nobody can touch bytes that the
+//! kernel is reading, and no `unsafe` is needed to say so.
+//!
+//! Layer: storage. Uses `limits`. Knows nothing of rings, files or what the bytes mean.
+
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
+
+use crate::limits::{ALIGN_MIN, BLOCK_BYTES_MAX};
+
+/// Bytes of a small slot. Most commit groups of small entries fit; a larger one takes a large slot.
+pub(crate) const SLOT_SMALL_BYTES: usize = 128 << 10;
+/// Bytes of a large slot: any block.
+pub(crate) const SLOT_LARGE_BYTES: usize = BLOCK_BYTES_MAX;
+
+/// 64 small and 8 large ones: 16 MiB together, two largest groups.
+const SLOTS_SMALL: usize = 64;
+const SLOTS_LARGE: usize = 8;
+
+const _: () = assert!(SLOT_SMALL_BYTES.is_multiple_of(ALIGN_MIN) && SLOT_SMALL_BYTES < SLOT_LARGE_BYTES);
+// A slot's number goes into a 16-bit field of a submission.
+const _: () = assert!(SLOTS_SMALL + SLOTS_LARGE <= u16::MAX as usize);
+
+/// Page-aligned memory, zeroed when new.
+pub(crate) struct AlignedBuf(MmapMut);
+
+impl AlignedBuf {
+    /// # Panics
+    /// When there is no memory, as any allocation does.
+    pub(crate) fn new(len: usize) -> AlignedBuf {
+        assert!(len > 0, "an empty buffer has no address");
+        match MmapMut::map_anon(len) {
+            Ok(map) => AlignedBuf(map),
+            Err(error) => panic!("no memory for a buffer of {len} bytes: {error}"),
+        }
+    }
+}
+
+impl Deref for AlignedBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for AlignedBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// A piece of a queue's memory, to be filled and written. Goes back by [`Queue::write`](super::Queue::write) or
+/// [`Queue::release`](super::Queue::release); one that is merely dropped is lost to its queue.
+#[must_use = "a slot that is dropped is lost to its queue"]
+pub(crate) struct Slot {
+    index: u16,
+    memory: AlignedBuf,
+}
+
+impl Slot {
+    fn new(index: usize) -> Slot {
+        Slot { index: index as u16, memory: AlignedBuf::new(bytes_of(index)) }
+    }
+
+    /// Its number in the pool, under which a ring may have registered its memory.
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+}
+
+fn bytes_of(index: usize) -> usize {
+    if index < SLOTS_SMALL { SLOT_SMALL_BYTES } else { SLOT_LARGE_BYTES }
+}
+
+/// The slots that are not in use. Memory is made when a slot is first taken, so a queue that writes little costs little.
+pub(crate) struct Pool {
+    small: Class,
+    large: Class,
+}
+
+/// Slots of one size.
+struct Class {
+    free: Vec<Slot>,
+    unmade: std::ops::Range<usize>,
+}
+
+impl Class {
+    fn take(&mut self) -> Option<Slot> {
+        self.free.pop().or_else(|| self.unmade.next().map(Slot::new))
+    }
+}
+
+impl Pool {
+    pub(crate) fn new() -> Pool {
+        let total = SLOTS_SMALL + SLOTS_LARGE;
+        Pool {
+            small: Class { free: Vec::with_capacity(SLOTS_SMALL), unmade: 0..SLOTS_SMALL },
+            large: Class { free: Vec::with_capacity(SLOTS_LARGE), unmade: SLOTS_SMALL..total },
+        }
+    }
+
+    /// A slot of at least `len` bytes. A large one stands in for a small one never: the largest blocks would starve behind
+    /// the smallest.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Slot> {
+        if len <= SLOT_SMALL_BYTES { self.small.take() } else { self.large.take() }
+    }
+
+    pub(crate) fn give(&mut self, slot: Slot) {
+        let class = if slot.capacity() == SLOT_SMALL_BYTES { &mut self.small } else { &mut self.large };
+        assert!(class.free.iter().all(|free| free.index != slot.index), "a slot of another queue");
+        class.free.push(slot);
+    }
+
+    /// Every slot, made now and in the order of their numbers: what a ring registers. Nothing has been taken yet.
+    pub(crate) fn make_all(&mut self) -> impl Iterator<Item = &Slot> {
+        for class in [&mut self.small, &mut self.large] {
+            assert!(class.free.is_empty(), "the pool is in use");
+            class.free.extend(class.unmade.by_ref().map(Slot::new));
+        }
+        self.small.free.iter().chain(&self.large.free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_zeroed_and_aligned_for_direct_io() {
+        let buf = AlignedBuf::new(3 * ALIGN_MIN);
+        assert!(buf.iter().all(|byte| *byte == 0));
+        assert_eq!(buf.as_ptr() as usize % ALIGN_MIN, 0);
+    }
+
+    #[test]
+    fn slots_of_a_class_run_out_and_come_back() {
+        let mut pool = Pool::new();
+        let mut taken: Vec<Slot> = std::iter::from_fn(|| pool.take(SLOT_SMALL_BYTES)).collect();
+        assert_eq!(taken.len(), SLOTS_SMALL);
+        assert!(pool.take(1).is_none());
+        let large = pool.take(SLOT_SMALL_BYTES + 1).expect("the other class is untouched");
+        assert_eq!(large.capacity(), SLOT_LARGE_BYTES);
+        pool.give(taken.swap_remove(7));
+        assert_eq!(pool.take(1).map(|slot| slot.index()), Some(7));
+    }
+
+    #[test]
+    fn slots_are_made_in_the_order_of_their_numbers() {
+        let mut pool = Pool::new();
+        assert!(pool.make_all().enumerate().all(|(at, slot)| at == slot.index() as usize));
+        assert_eq!(pool.make_all_len(), SLOTS_SMALL + SLOTS_LARGE);
+    }
+
+    impl Pool {
+        fn make_all_len(&self) -> usize {
+            self.small.free.len() + self.large.free.len()
+        }
+    }
+}

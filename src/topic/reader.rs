@@ -1,0 +1,246 @@
+//! Reading a topic: by offset, in whole entries, with their sums checked.
+//!
+//! Layer: topic. Uses `log` for blocks. Shows what is published, and nothing else is in the index.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::index::{BlockRef, Index, Topic};
+use crate::log::damage::Damage;
+use crate::log::segments::{BlockError, PortableBlock, Segments};
+use crate::storage;
+
+/// One entry as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its dense number in its topic, from 0.
+    pub offset: u64,
+    /// When its block was written: nanoseconds since 1970, never running backwards in a log.
+    pub ts_ns: u64,
+    /// The bytes that were appended.
+    pub payload: Bytes,
+}
+
+/// How much one read may return. At least one entry is returned if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Entries at most.
+    pub entries: usize,
+    /// Bytes of payload at most.
+    pub bytes: usize,
+}
+
+impl Default for ReadLimit {
+    fn default() -> ReadLimit {
+        ReadLimit { entries: 4096, bytes: 1 << 20 }
+    }
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The log has no such topic.
+    #[error("there is no topic `{0}`")]
+    UnknownTopic(String),
+    /// The offset lies behind the end.
+    #[error("topic `{topic}` ends before offset {next_offset}; offset {asked} is not there yet")]
+    BeyondEnd {
+        /// The topic.
+        topic: String,
+        /// The offset asked for.
+        asked: u64,
+        /// The topic's next offset.
+        next_offset: u64,
+    },
+    /// The entries were taken away by retention.
+    #[error("topic `{topic}` begins at offset {first_offset}; offset {asked} has been given away")]
+    Trimmed {
+        /// The topic.
+        topic: String,
+        /// The offset asked for.
+        asked: u64,
+        /// The first offset that is still there.
+        first_offset: u64,
+    },
+    /// The bytes are damaged.
+    #[error("offset {asked} of topic `{topic}` is damaged: {damage}")]
+    Damaged {
+        /// The topic.
+        topic: String,
+        /// The first offset that cannot be had.
+        asked: u64,
+        /// Where, and what is wrong.
+        damage: Damage,
+        /// The next offset of the topic that can be read, if there is any.
+        next_good_offset: Option<u64>,
+    },
+    /// A block that was asked for by number is not in this log.
+    #[error(transparent)]
+    Block(BlockMissing),
+    /// A read failed.
+    #[error(transparent)]
+    Storage(storage::Error),
+}
+
+/// A block that is not published here, or not any more.
+#[derive(Debug, thiserror::Error)]
+#[error("block {0} is not in this log")]
+pub struct BlockMissing(pub crate::lsn::Lsn);
+
+impl From<BlockError> for ReadError {
+    fn from(error: BlockError) -> ReadError {
+        match error {
+            BlockError::NotThere(lsn) => ReadError::Block(BlockMissing(lsn)),
+            BlockError::Storage(error) => ReadError::Storage(error),
+            BlockError::Damaged(damage) => {
+                ReadError::Damaged { topic: "(any)".into(), asked: 0, damage, next_good_offset: None }
+            }
+        }
+    }
+}
+
+/// Blocks looked up at a time.
+const REFS_AT_A_TIME: usize = 256;
+/// Bytes read ahead when a topic's blocks follow each other.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// Reads topics of one log.
+pub(crate) struct Reader<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) segments: &'a Segments,
+}
+
+impl Reader<'_> {
+    fn topic(&self, name: &str) -> Result<Arc<Topic>, ReadError> {
+        self.index.topic(name).ok_or_else(|| ReadError::UnknownTopic(name.to_owned()))
+    }
+
+    /// Entries from `offset` on; none at the end of the topic.
+    pub(crate) fn read(&self, name: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+        let topic = self.topic(name)?;
+        let info = topic.info().expect("a topic that is found is defined");
+        if offset > info.next_offset {
+            return Err(ReadError::BeyondEnd { topic: name.into(), asked: offset, next_offset: info.next_offset });
+        }
+        if offset < info.first_offset {
+            return Err(ReadError::Trimmed { topic: name.into(), asked: offset, first_offset: info.first_offset });
+        }
+        let mut batch = Gathered::new(&topic, offset, limit);
+        while !batch.is_full() && batch.next_offset < info.next_offset {
+            let refs = topic.blocks_from(batch.next_offset, REFS_AT_A_TIME);
+            let before = batch.next_offset;
+            let gathered = self.gather(&mut batch, &refs);
+            if gathered.is_err() && !batch.entries.is_empty() {
+                break; // what was read is good; the next read begins with the error
+            }
+            gathered.map_err(|damage| self.damaged(name, &topic, before, damage))?;
+            if batch.next_offset == before {
+                // The index jumps over this offset: a survey of a damaged log found only what lies around it.
+                let damage =
+                    BlockError::NotThere(refs.first().map_or(crate::lsn::Lsn::FIRST, |block| block.lsn.next()));
+                return Err(self.damaged(name, &topic, before, damage));
+            }
+        }
+        Ok(batch.entries)
+    }
+
+    fn gather(&self, batch: &mut Gathered, refs: &[BlockRef]) -> Result<(), BlockError> {
+        let mut ahead: VecDeque<PortableBlock> = VecDeque::new();
+        for (i, block) in refs.iter().enumerate() {
+            while ahead.front().is_some_and(|read| read.lsn < block.lsn) {
+                ahead.pop_front();
+            }
+            if ahead.front().is_none_or(|read| read.lsn != block.lsn) {
+                let in_a_row = refs.get(i + 1).is_some_and(|next| next.lsn == block.lsn.next());
+                let wanted = if in_a_row { batch.bytes_left().saturating_mul(2).min(READ_AHEAD_BYTES) } else { 0 };
+                ahead = self.segments.blocks(block.lsn, wanted)?.into();
+            }
+            let block = ahead.pop_front().expect("a read of blocks returns at least one");
+            if !batch.take(&block, self.segments) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, name: &str, topic: &Topic, asked: u64, error: BlockError) -> ReadError {
+        let damage = match error {
+            BlockError::Storage(error) => return ReadError::Storage(error),
+            BlockError::Damaged(damage) => damage,
+            BlockError::NotThere(lsn) => Damage {
+                segment: crate::ids::SegmentNo::new(0),
+                file_offset: 0,
+                lsn,
+                reason: "the block cannot be found".into(),
+            },
+        };
+        let readable = |block: &BlockRef| block.first_offset > asked && self.segments.block(block.lsn).is_ok();
+        let next_good_offset =
+            topic.blocks_from(asked, usize::MAX).iter().find(|b| readable(b)).map(|b| b.first_offset);
+        ReadError::Damaged { topic: name.to_owned(), asked, damage, next_good_offset }
+    }
+
+    /// The offset of the first entry at or after `ts_ns`; the topic's next offset if there is none yet.
+    pub(crate) fn offset_at_time(&self, name: &str, ts_ns: u64) -> Result<u64, ReadError> {
+        let topic = self.topic(name)?;
+        let (mut low, mut high) = (0, topic.blocks_len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let block = topic.block_at(middle).expect("the index only grows");
+            let read = self
+                .segments
+                .block(block.lsn)
+                .map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
+            if read.view(self.segments.log_id()).head.ts_ns < ts_ns { low = middle + 1 } else { high = middle }
+        }
+        Ok(topic.block_at(low).map_or_else(|| topic.next_offset(), |block| block.first_offset))
+    }
+}
+
+/// Entries on their way to the caller.
+struct Gathered {
+    topic: crate::ids::TopicId,
+    next_offset: u64,
+    limit: ReadLimit,
+    bytes: usize,
+    /// The next entry would pass the limit.
+    full: bool,
+    entries: Vec<Entry>,
+}
+
+impl Gathered {
+    fn new(topic: &Topic, offset: u64, limit: ReadLimit) -> Gathered {
+        let topic = topic.slot.id().expect("a topic that is found is defined");
+        Gathered { topic, next_offset: offset, limit, bytes: 0, full: false, entries: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.full || self.entries.len() >= self.limit.entries.max(1)
+    }
+
+    fn bytes_left(&self) -> usize {
+        self.limit.bytes.saturating_sub(self.bytes)
+    }
+
+    /// Takes this topic's entries of a block; false when enough is gathered, or one is missing.
+    fn take(&mut self, block: &PortableBlock, segments: &Segments) -> bool {
+        let view = block.view(segments.log_id());
+        for entry in view.entries().filter(|entry| entry.topic == self.topic) {
+            if entry.offset < self.next_offset {
+                continue;
+            }
+            self.full |= self.bytes + entry.payload.len() > self.limit.bytes && !self.entries.is_empty();
+            if self.is_full() || entry.offset != self.next_offset {
+                return false;
+            }
+            let payload = block.bytes.slice(entry.payload_at..entry.payload_at + entry.payload.len());
+            self.entries.push(Entry { offset: entry.offset, ts_ns: view.head.ts_ns, payload });
+            self.bytes += entry.payload.len();
+            self.next_offset += 1;
+        }
+        true
+    }
+}

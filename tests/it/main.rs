@@ -1,0 +1,4 @@
+//! One module per promise, against the public API and the real disk of the current folder.
+
+mod append;
+mod support;
