@@ -43,6 +43,8 @@ mod ids;
 mod limits;
 mod log;
 mod lsn;
+#[cfg(feature = "replication")]
+mod net;
 mod storage;
 mod topic;
 #[cfg(feature = "replication")]
