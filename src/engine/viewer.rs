@@ -5,6 +5,7 @@
 //!
 //! Layer: engine.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -242,13 +243,12 @@ impl Viewer {
             return Ok(Vec::new());
         }
         let blocks = self.segments.blocks(from, 1 << 20)?;
-        Ok(blocks.iter().map(|block| self.describe(block)).collect())
+        let names = self.index.all().into_iter().map(|topic| (topic.id, topic.name)).collect();
+        Ok(blocks.iter().map(|block| self.describe(block, &names)).collect())
     }
 
-    fn describe(&self, block: &PortableBlock) -> BlockInfo {
+    fn describe(&self, block: &PortableBlock, names: &HashMap<TopicId, String>) -> BlockInfo {
         let view = block.view(self.log_id);
-        let names: std::collections::HashMap<TopicId, String> =
-            self.index.all().into_iter().map(|topic| (topic.id, topic.name)).collect();
         let body = view.entries().next().map_or(&[][..], |entry| entry.payload);
         let what = match view.head.kind {
             Kind::Data => "data".to_owned(),
