@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Submissions that fit whole share a block; one that needs several blocks starts a block and shares none, so that an atomic
-//! group is a row of blocks of its own. The first entry of a topic that is not in the log yet is preceded by a TOPIC block.
+//! group is a row of blocks of its own: docs/FORMAT.md#atomic-groups. The first entry of a topic that is not in the log yet is
+//! preceded by a TOPIC block.
 //!
 //! Layer: commit. Knows nothing of places, LSNs or offsets: those are given when the group has room.
 
@@ -71,9 +72,32 @@ pub(crate) struct GroupShape {
     pub(crate) taken: usize,
 }
 
+/// What a block may be on this disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockLimit {
+    /// Its length is a multiple of it.
+    pub(crate) align: usize,
+    /// Its length is at most this: no more than the smallest segment has room for.
+    pub(crate) bytes_max: usize,
+}
+
+impl BlockLimit {
+    /// The limit of a log whose smallest segment has `segment_bytes`.
+    pub(crate) fn new(align: usize, segment_bytes: u64) -> BlockLimit {
+        let room = segment_bytes - 2 * align as u64;
+        BlockLimit { align, bytes_max: BLOCK_BYTES_MAX.min(usize::try_from(room).unwrap_or(usize::MAX)) }
+    }
+
+    /// Bytes of payload that a block of `n_entries` can hold.
+    pub(crate) fn payload_bytes_max(&self, n_entries: usize) -> usize {
+        payload_bytes_max(self.bytes_max, n_entries)
+    }
+}
+
 /// Shapes a group from the front of what is waiting.
-pub(crate) fn shape(waiting: &VecDeque<Submission>, align: usize) -> GroupShape {
-    let mut shaper = Shaper::default();
+pub(crate) fn shape(waiting: &VecDeque<Submission>, limit: BlockLimit) -> GroupShape {
+    let align = limit.align;
+    let mut shaper = Shaper::new(limit);
     for (index, submission) in waiting.iter().enumerate() {
         if index > 0 && shaper.bytes(align) + submission.bytes() > GROUP_BYTES_TARGET {
             break;
@@ -92,8 +116,8 @@ pub(crate) fn shape(waiting: &VecDeque<Submission>, align: usize) -> GroupShape 
     shaper.finish()
 }
 
-#[derive(Default)]
 struct Shaper {
+    limit: BlockLimit,
     blocks: Vec<BlockShape>,
     taken: usize,
     closed_bytes: usize,
@@ -106,18 +130,33 @@ struct Shaper {
 }
 
 impl Shaper {
+    fn new(limit: BlockLimit) -> Shaper {
+        Shaper {
+            limit,
+            blocks: Vec::new(),
+            taken: 0,
+            closed_bytes: 0,
+            shared: Vec::new(),
+            shared_entries: 0,
+            shared_bytes: 0,
+            introduced: HashSet::new(),
+        }
+    }
+
     fn append(&mut self, index: usize, append: &Append) {
         if append.topic.id().is_none() && self.introduced.insert(Arc::as_ptr(&append.topic)) {
             let body = super::writer::topic_bytes(append.topic.name());
             self.control(Content::Topic(Arc::clone(&append.topic)), body);
         }
         let n = append.entries.len();
-        if n > BLOCK_ENTRIES_MAX || append.payload_bytes > payload_bytes_max(n) {
+        if n > BLOCK_ENTRIES_MAX || append.payload_bytes > self.limit.payload_bytes_max(n) {
             self.split(index, append);
             return;
         }
         let entries = self.shared_entries + n;
-        if entries > BLOCK_ENTRIES_MAX || self.shared_bytes + append.payload_bytes > payload_bytes_max(entries) {
+        if entries > BLOCK_ENTRIES_MAX
+            || self.shared_bytes + append.payload_bytes > self.limit.payload_bytes_max(entries)
+        {
             self.close_shared();
         }
         self.shared.push(Piece { submission: index, entries: 0..n });
@@ -132,7 +171,7 @@ impl Shaper {
         let (mut start, mut bytes) = (0, 0);
         for (i, entry) in append.entries.iter().enumerate() {
             let n = i - start;
-            if n == BLOCK_ENTRIES_MAX || bytes + entry.bytes.len() > payload_bytes_max(n + 1) {
+            if n == BLOCK_ENTRIES_MAX || bytes + entry.bytes.len() > self.limit.payload_bytes_max(n + 1) {
                 self.piece(index, start..i, bytes);
                 (start, bytes) = (i, 0);
             }
@@ -194,6 +233,8 @@ mod tests {
     use crate::commit::ticket::ticket;
     use crate::ids::TopicId;
 
+    const LIMIT: BlockLimit = BlockLimit { align: 4096, bytes_max: BLOCK_BYTES_MAX };
+
     fn append(topic: &Arc<TopicSlot>, n: usize, bytes_each: usize) -> Submission {
         let payload = Payload::new(Bytes::from(vec![b'x'; bytes_each]));
         Submission::Append(Append {
@@ -218,7 +259,7 @@ mod tests {
     fn small_submissions_share_a_block_and_a_large_one_has_a_row_of_its_own() {
         let topic = known_topic();
         let waiting: VecDeque<_> = [1, 1, 1, 600, 1].map(|n| append(&topic, n, 10)).into();
-        let group = shape(&waiting, 4096);
+        let group = shape(&waiting, LIMIT);
         assert_eq!(group.taken, 5);
         assert_eq!(counts(&group), [(3, 0), (256, 2), (256, 1), (88, 0), (1, 0)]);
     }
@@ -227,14 +268,14 @@ mod tests {
     fn a_batch_is_never_split_to_fill_a_shared_block() {
         let topic = known_topic();
         let waiting: VecDeque<_> = [200, 100].map(|n| append(&topic, n, 10)).into();
-        assert_eq!(counts(&shape(&waiting, 4096)), [(200, 0), (100, 0)]);
+        assert_eq!(counts(&shape(&waiting, LIMIT)), [(200, 0), (100, 0)]);
     }
 
     #[test]
     fn entries_near_the_largest_size_get_blocks_of_their_own_length() {
         let topic = known_topic();
-        let waiting: VecDeque<_> = [append(&topic, 2, payload_bytes_max(1)), append(&topic, 1, 1)].into();
-        let group = shape(&waiting, 4096);
+        let waiting: VecDeque<_> = [append(&topic, 2, LIMIT.payload_bytes_max(1)), append(&topic, 1, 1)].into();
+        let group = shape(&waiting, LIMIT);
         assert_eq!(counts(&group), [(1, 1), (1, 0)]);
         assert_eq!(group.blocks[0].total_len(4096), BLOCK_BYTES_MAX);
         assert_eq!(group.taken, 1, "a group over its target takes no more");
@@ -244,7 +285,7 @@ mod tests {
     fn a_new_topic_is_introduced_once_before_its_first_entry() {
         let topic = Arc::new(TopicSlot::undefined("new"));
         let waiting: VecDeque<_> = [append(&topic, 1, 1), append(&topic, 1, 1)].into();
-        let group = shape(&waiting, 4096);
+        let group = shape(&waiting, LIMIT);
         assert!(matches!(group.blocks[0].content, Content::Topic(_)));
         assert_eq!(counts(&group), [(1, 0), (2, 0)]);
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use super::error::AppendError;
 use super::inflight::{Durability, InFlight, Next};
 use super::next_tail::{NextTail, Room};
-use super::plan::{BlockShape, Content, GroupShape, Piece, shape};
+use super::plan::{BlockLimit, BlockShape, Content, GroupShape, Piece, shape};
 use super::queue::{Asleep, Queue};
 use super::submission::{Submission, TopicSlot};
 use super::ticket::Receipt;
@@ -56,7 +56,7 @@ pub(crate) struct Writer {
     pub(crate) watermark: Watermark,
     pub(crate) halted: HaltReason,
     pub(crate) log_id: LogId,
-    pub(crate) align: usize,
+    pub(crate) limit: BlockLimit,
     pub(crate) incarnation: Incarnation,
     pub(crate) epoch: Epoch,
     pub(crate) run_id: RunId,
@@ -85,9 +85,34 @@ pub(crate) struct WriterState {
 /// A failure that halts the log.
 struct Halt(String);
 
+/// Answers everybody if the thread panics: a bug here must not leave callers waiting for ever.
+struct LastWords {
+    queue: Arc<Queue>,
+    halted: HaltReason,
+    watermark: Watermark,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the commit thread panicked".to_owned();
+            self.queue.close(AppendError::Halted { reason: reason.clone() });
+            // Dropped unanswered, a submission answers by itself that nothing is known of it.
+            self.queue.drain(&mut VecDeque::new(), false);
+            self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
+            self.watermark.end();
+        }
+    }
+}
+
 impl Writer {
     /// The thread's body. Returns whether the log ended in order.
     pub(crate) fn run(mut self) {
+        let _last_words = LastWords {
+            queue: Arc::clone(&self.queue),
+            halted: Arc::clone(&self.halted),
+            watermark: self.watermark.clone(),
+        };
         let ended = self.commit_until_closed();
         if let Err(Halt(reason)) = ended {
             self.halt(reason);
@@ -174,16 +199,15 @@ impl Writer {
 
     /// Shapes a group, finds room for it, and only then gives it its places, LSNs and offsets.
     fn submit_group(&mut self) -> Result<(), Halt> {
-        let group = shape(&self.state.waiting, self.align);
+        let group = shape(&self.state.waiting, self.limit);
         let mut next = self.planned.clone();
         let rooms = match self.find_room(&group, &mut next) {
             Ok(rooms) => rooms,
-            Err(NoSpare::Failed { reason, full: true }) => {
+            Err(NoSpare { reason, full: true }) => {
                 self.reject(group.taken, &AppendError::Full { reason });
                 return Ok(());
             }
-            Err(NoSpare::Failed { reason, .. }) => return Err(Halt(reason)),
-            Err(NoSpare::Stopped) => return Err(Halt("the keeper thread ended".into())),
+            Err(NoSpare { reason, .. }) => return Err(Halt(reason)),
         };
         self.keeper.wait_for_window(next.linear()).map_err(Halt)?;
         self.write_group(&group, rooms, next)
@@ -194,7 +218,13 @@ impl Writer {
         let mut rooms = Vec::with_capacity(group.blocks.len());
         let mut ahead = 0;
         for block in &group.blocks {
-            let len = block.total_len(self.align);
+            let len = block.total_len(self.limit.align);
+            if len > self.limit.bytes_max {
+                // Only a leader's block can be: it was made for larger segments.
+                let reason =
+                    format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
+                return Err(NoSpare { reason, full: false });
+            }
             let room = loop {
                 if let Some(room) = next.reserve(len) {
                     break room;
@@ -253,7 +283,7 @@ impl Writer {
         ts_ns: u64,
         durability: Durability,
     ) -> Result<(), Halt> {
-        let len = shape.total_len(self.align);
+        let len = shape.total_len(self.limit.align);
         let mut slot = self.acquire_slot(len)?;
         let mut meta = self.encode(shape, &mut slot, taken, receipts, ts_ns);
         (meta.position, meta.total_len) = (room.position, len as u32);
@@ -401,7 +431,6 @@ impl Writer {
             total_len: 0,
             chain,
             ts_ns: head.ts_ns,
-            remaining: head.remaining,
             kind: head.kind,
             runs,
             control,

@@ -10,6 +10,7 @@ use super::mirror::Applied;
 use super::{Engine, Inner, Options};
 use crate::commit::error::AppendError;
 use crate::commit::next_tail::NextTail;
+use crate::commit::plan::BlockLimit;
 use crate::commit::queue::Queue;
 use crate::commit::submission::{NewReign, Submission};
 use crate::commit::ticket::ticket;
@@ -47,6 +48,7 @@ pub(super) fn open_path(path: &Path, options: Options, purpose: As) -> Result<En
 }
 
 pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Engine, OpenError> {
+    let options = options.bounded(disk.total_bytes()?);
     let mut entropy = Entropy::new(options.seed);
     let parts = parts_or_new_log(&disk, purpose, &mut entropy)?;
     let index = Arc::new(Index::new(&parts.base));
@@ -94,6 +96,8 @@ fn start(
         writable.segments.range(..=tail.position.segment()).map(|(number, s)| (*number, Arc::clone(s))).collect();
     let planned = NextTail::new(tail, live.get(&tail.position.segment()).cloned());
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
+    let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
+    let limit = BlockLimit::new(sb.align as usize, smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first));
     let sizes = SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max };
     let keeper = Keeper::start(disk.clone(), writable, published, sizes, entropy.fork(), io.waker());
 
@@ -110,7 +114,7 @@ fn start(
         watermark: watermark.clone(),
         halted: Arc::clone(&halted),
         log_id: sb.log_id,
-        align: sb.align as usize,
+        limit,
         incarnation: sb.incarnation,
         epoch: sb.epoch,
         run_id: sb.run_id,
@@ -130,6 +134,7 @@ fn start(
             log_id: sb.log_id,
             node_id: sb.node_id,
             incarnation: sb.incarnation,
+            limit,
             io: io_name,
             warnings: report.fallback.into_iter().collect(),
             applied: Mutex::new(Applied::at(&index, tail)),

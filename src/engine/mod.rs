@@ -28,12 +28,12 @@ pub use tailer::Tailer;
 pub use viewer::{BlockInfo, EntryInfo, Verification, Viewer};
 
 use crate::commit::error::AppendError;
+use crate::commit::plan::BlockLimit;
 use crate::commit::queue::Queue;
 use crate::commit::submission::{Append, Payload, Submission};
 use crate::commit::ticket::{Ticket, ticket};
 use crate::commit::watermark::Watermark;
 use crate::commit::writer::HaltReason;
-use crate::format::block::payload_bytes_max;
 use crate::format::superblock::Role;
 use crate::ids::{Incarnation, LogId, NodeId};
 use crate::limits::{BATCH_ENTRIES_MAX, GROUP_BYTES_MAX};
@@ -58,6 +58,7 @@ struct Inner {
     log_id: LogId,
     node_id: NodeId,
     incarnation: Incarnation,
+    limit: BlockLimit,
     io: &'static str,
     warnings: Vec<String>,
     queue: Arc<Queue>,
@@ -159,8 +160,9 @@ impl Engine {
         let longest = entries.iter().map(Bytes::len).max().unwrap_or(0);
         let too_large =
             |what, bytes: usize, max: usize| Err(AppendError::TooLarge { what, bytes: bytes as u64, max: max as u64 });
-        if longest > payload_bytes_max(1) {
-            return too_large("an entry", longest, payload_bytes_max(1));
+        let entry_bytes_max = self.inner.limit.payload_bytes_max(1);
+        if longest > entry_bytes_max {
+            return too_large("an entry", longest, entry_bytes_max);
         }
         let payload_bytes: usize = entries.iter().map(Bytes::len).sum();
         if payload_bytes > BATCH_BYTES_MAX {

@@ -2,7 +2,11 @@
 //!
 //! Layer: engine.
 
+use crate::limits::{ALIGN_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::storage::IoMode;
+
+/// A segment takes at most this share of the file system, so that a small disk is not full after two of them.
+const DISK_SHARE: u64 = 32;
 
 /// Options of a log. [`Options::default`] is right for most servers.
 #[derive(Clone, Debug)]
@@ -17,6 +21,17 @@ pub struct Options {
     pub segment_bytes_max: u64,
     /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
     pub seed: Option<u64>,
+}
+
+impl Options {
+    /// The same with sizes that a segment can have on a file system of `disk_bytes`.
+    pub(super) fn bounded(mut self, disk_bytes: u64) -> Options {
+        let max = (disk_bytes / DISK_SHARE).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let bound = |bytes: u64| bytes.clamp(SEGMENT_BYTES_MIN, max) / ALIGN_MAX as u64 * ALIGN_MAX as u64;
+        self.segment_bytes_first = bound(self.segment_bytes_first);
+        self.segment_bytes_max = bound(self.segment_bytes_max).max(self.segment_bytes_first);
+        self
+    }
 }
 
 impl Default for Options {

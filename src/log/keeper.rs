@@ -24,7 +24,7 @@ use super::tail::Tail;
 use crate::entropy::Entropy;
 use crate::format::segment::SegmentHeader;
 use crate::ids::{Epoch, LogId, RunId, SegmentNo};
-use crate::limits::{HINT_REFRESH_BYTES, HINT_WINDOW_BYTES, SEGMENT_BYTES_MIN};
+use crate::limits::{HINT_REFRESH_BYTES, HINT_WINDOW_BYTES};
 use crate::storage::{self, Disk, Waker};
 
 /// Spares kept ready. One is enough for the straight line; the rewrite after a failed flush will want a second.
@@ -54,11 +54,11 @@ pub(crate) struct Published {
 
 /// Why there is no spare.
 #[derive(Clone, Debug)]
-pub(crate) enum NoSpare {
-    /// Making one failed; the message says how. `full`: for want of space.
-    Failed { reason: String, full: bool },
-    /// The keeper has stopped.
-    Stopped,
+pub(crate) struct NoSpare {
+    /// How making one failed.
+    pub(crate) reason: String,
+    /// It failed for want of space: later it may succeed.
+    pub(crate) full: bool,
 }
 
 /// A handle on the thread.
@@ -127,7 +127,7 @@ impl Keeper {
             align: writable.superblock.now.align,
             next_segment: writable.next_segment,
             next_bytes,
-            bytes_max: sizes.max.min(disk.total_bytes().map_or(u64::MAX, |total| total / 32)),
+            bytes_max: sizes.max,
             disk,
             superblock: writable.superblock,
             entropy,
@@ -150,6 +150,9 @@ impl Keeper {
             }
             if let Some(reason) = state.no_spare.clone() {
                 return Err(reason);
+            }
+            if let Some(reason) = state.failed.clone() {
+                return Err(NoSpare { reason, full: false });
             }
             state.spare_demanded = true;
             self.shared.changed.notify_all();
@@ -308,15 +311,14 @@ impl Worker {
         match made {
             Ok(segment) => state.spares.push_back(Arc::new(segment)),
             Err(error) => {
-                state.no_spare = Some(NoSpare::Failed { reason: error.to_string(), full: error.is_full() });
+                state.no_spare = Some(NoSpare { reason: error.to_string(), full: error.is_full() });
             }
         }
         self.shared.changed.notify_all();
     }
 
     fn prepare_next(&mut self, ts_ns: u64) -> storage::Result<Segment> {
-        let align = u64::from(self.align);
-        let bytes = self.next_bytes.min(self.bytes_max).max(SEGMENT_BYTES_MIN).next_multiple_of(align);
+        let bytes = self.next_bytes.min(self.bytes_max);
         let header = SegmentHeader {
             align: self.align,
             log_id: self.log_id,
@@ -331,6 +333,18 @@ impl Worker {
         let segment = prepare(&self.disk, header)?;
         self.next_bytes = bytes.saturating_mul(2);
         Ok(segment)
+    }
+}
+
+impl Drop for Worker {
+    /// A bug here must not leave the commit thread waiting for a spare that nobody makes.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.shared.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.failed.get_or_insert_with(|| "the keeper thread panicked".to_owned());
+            self.shared.changed.notify_all();
+            self.shared.commit.wake();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Making a recovered log writable.
+//! Making a recovered log writable: docs/FORMAT.md#opening
 //!
 //! ```text
 //!   1  fence at the tail, incarnation + 1, hint = tail    in both superblock slots
@@ -109,8 +109,11 @@ fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
 }
 
 /// Adds a fence; it replaces those with a cut at or behind its own.
+///
+/// One of an earlier opening that lies before this one has done its work: the log went on behind it, and nothing is written before
+/// what a fence kills has been erased. Without this, sixty-four crashes in a row would fill the table.
 fn set_fence(fences: &mut Vec<Fence>, fence: Fence) -> Result<(), OpenError> {
-    fences.retain(|old| old.cut < fence.cut);
+    fences.retain(|old| old.cut < fence.cut && old.resume != old.cut);
     if fences.len() == FENCES_MAX {
         return Err(OpenError::Halted {
             reason: format!("the superblock has no room for more than {FENCES_MAX} fences"),

@@ -1,0 +1,171 @@
+//! Every crash of a recorded run, and what is done with the disk afterwards.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use walrus_node::sim::{SimDisk, Survivors};
+use walrus_node::{Engine, Viewer};
+
+use crate::leader::options;
+use crate::mirror::{History, catch_up};
+use crate::oracle::{Batch, Submitted, shown};
+use crate::random::Random;
+
+/// A recorded run. Its marks say how many batches had been acknowledged by then.
+pub(crate) struct Recording {
+    pub(crate) disk: SimDisk,
+    pub(crate) submitted: Submitted,
+    pub(crate) writing: Writing,
+}
+
+/// How the log is written.
+pub(crate) enum Writing {
+    Leader,
+    Mirror(History),
+}
+
+/// How thoroughly a recording is searched.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    /// Seeded subsets at each operation.
+    pub(crate) subsets: u64,
+    /// Of so many crashes one is followed by writing and further crashes; all are recovered and checked.
+    pub(crate) go_on_every: usize,
+    /// Crashes of the disk that was recovered.
+    pub(crate) second_crashes: usize,
+}
+
+impl Effort {
+    pub(crate) const FULL: Effort = Effort { subsets: 4, go_on_every: 6, second_crashes: 3 };
+}
+
+/// Searches a recording; returns how many disks were recovered and checked.
+///
+/// # Panics
+/// At the first state that must not be, with what makes it again.
+pub(crate) fn enumerate(recording: &Recording, effort: Effort) -> usize {
+    let (states, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at > recording.disk.trace_len() {
+                        return;
+                    }
+                    states.fetch_add(crash_at(recording, at, effort), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    states.into_inner()
+}
+
+/// Every crash just before operation `at`.
+fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
+    let pending = recording.disk.pending_sectors(at);
+    let mut survivors = vec![Survivors::Nothing, Survivors::Everything];
+    survivors.extend((1..pending).map(Survivors::Prefix));
+    survivors.extend((0..pending).map(Survivors::Missing));
+    if pending > 1 {
+        survivors.extend((0..effort.subsets).map(|i| Survivors::Seeded(i + 1000 * at as u64)));
+    }
+    let mut states = 0;
+    for (i, survivors) in survivors.iter().enumerate() {
+        let crashed = recording.disk.crash(at, survivors);
+        let go_on = (at + i).is_multiple_of(effort.go_on_every);
+        states += examine(recording, crashed, at, &format!("{survivors:?}"), go_on.then_some(effort));
+    }
+    let killed = recording.disk.kill(at, at as u64);
+    states + examine(recording, killed, at, "SIGKILL", Some(effort))
+}
+
+/// Recovers one disk and checks it; with `effort`, writes on it and crashes it again.
+fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: Option<Effort>) -> usize {
+    let acknowledged = promised(&recording.disk, at);
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        crate::slots::no_block_is_younger_than_a_slot(&disk)?;
+        let seen = look(&recording.submitted, &disk, acknowledged)?;
+        match effort {
+            None => Ok(1),
+            Some(effort) => go_on(recording, &disk, seen, at, effort).map(|states| 1 + states),
+        }
+    }));
+    let verdict = verdict.unwrap_or_else(|_| Err("the program panicked".to_owned()));
+    verdict.unwrap_or_else(|what| {
+        panic!(
+            "{what}\n  cut before operation {at} of {}: {}\n  survivors: {how}",
+            recording.disk.trace_len(),
+            recording.disk.op(at)
+        )
+    })
+}
+
+/// Opens a disk for looking. At least `floor` batches must be there, whole and in order; returns how many are.
+pub(crate) fn look(submitted: &Submitted, disk: &SimDisk, floor: usize) -> Result<usize, String> {
+    let viewer = match Viewer::open_sim(disk) {
+        Ok(viewer) => viewer,
+        // Cut before the superblock was durable: there is no log yet, and nothing can have been acknowledged.
+        Err(walrus_node::OpenError::NoLog) if floor == 0 => return Ok(0),
+        Err(error) => return Err(format!("the log does not open: {error}")),
+    };
+    let seen = submitted.whole_batches(&shown(&viewer)?)?;
+    if seen < floor {
+        return Err(format!("{floor} batches were acknowledged or seen before, only {seen} are there"));
+    }
+    Ok(seen)
+}
+
+/// Takes the log over for writing, appends what was cut and something new, and crashes it anywhere on the way.
+fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: Effort) -> Result<usize, String> {
+    let mut submitted = Submitted { batches: recording.submitted.batches[..seen].to_vec() };
+    disk.mark(seen as u64); // what was shown must never disappear
+    match &recording.writing {
+        Writing::Leader => {
+            let log = Engine::open_sim(disk, options(at as u64)).map_err(|error| format!("does not open: {error}"))?;
+            let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
+            let new = Batch { topic: "later", entries: vec![Bytes::from(format!("after {at}"))] };
+            for batch in cut.chain([new]) {
+                let ticket = log.append_batch(batch.topic, batch.entries.clone()).map_err(|error| error.to_string())?;
+                submitted.batches.push(batch);
+                ticket.wait().map_err(|error| error.to_string())?;
+                disk.mark(submitted.batches.len() as u64);
+            }
+        }
+        Writing::Mirror(history) => {
+            let log = Engine::open_mirror_sim(disk, Some(history.log_id), options(at as u64));
+            let log = log.map_err(|error| format!("does not open: {error}"))?;
+            let batches = catch_up(&log, history, 3).max(seen);
+            submitted.batches = recording.submitted.batches[..batches].to_vec();
+            disk.mark(batches as u64);
+        }
+    }
+    crate::slots::no_block_is_younger_than_a_slot(disk)?;
+    for slot in [0, 1] {
+        let rotten = disk.copy();
+        if crate::slots::let_rot(&rotten, slot) {
+            look(&submitted, &rotten, submitted.batches.len())
+                .map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
+        }
+    }
+    let mut random = Random(at as u64);
+    for _ in 0..effort.second_crashes {
+        let second = random.below(disk.trace_len() + 1);
+        let survivors = match random.below(4) {
+            0 => Survivors::Nothing,
+            1 => Survivors::Everything,
+            _ => Survivors::Seeded(random.next()),
+        };
+        look(&submitted, &disk.crash(second, &survivors), promised(disk, second)).map_err(|what| {
+            format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
+        })?;
+    }
+    Ok(effort.second_crashes)
+}
+
+/// The highest promise made before operation `at` of a disk: batches acknowledged, or seen by somebody.
+fn promised(disk: &SimDisk, at: usize) -> usize {
+    disk.marks_before(at).into_iter().map(|batches| batches as usize).max().unwrap_or(0)
+}

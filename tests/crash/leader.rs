@@ -1,0 +1,62 @@
+//! A leader's run: single appends, batches within a block, over several blocks and over segments, some waited for one by one and
+//! some many at a time, a clean close in the middle, and a second reign.
+
+use bytes::Bytes;
+use walrus_node::sim::SimDisk;
+use walrus_node::{Engine, Options, Ticket};
+
+use crate::enumerate::{Recording, Writing};
+use crate::oracle::{Batch, Submitted};
+use crate::random::Random;
+
+/// The smallest segments: every few batches the log goes on into the next.
+pub(crate) fn options(seed: u64) -> Options {
+    Options { segment_bytes_first: 64 << 10, segment_bytes_max: 64 << 10, seed: Some(seed), ..Options::default() }
+}
+
+const TOPICS: [&str; 3] = ["orders", "payments", "größen"];
+
+/// Batches of the kinds that the format distinguishes.
+pub(crate) fn batch(random: &mut Random, number: usize) -> Batch {
+    let topic = TOPICS[random.below(TOPICS.len())];
+    let (n, bytes) = match random.below(10) {
+        0..=4 => (1, random.below(200)),
+        5..=6 => (2 + random.below(30), random.below(100)),
+        7 => (257 + random.below(40), random.below(12)),
+        8 => (3, 9_000 + random.below(3_000)),
+        _ => (4, 20_000 + random.below(20_000)),
+    };
+    let entry = |i| Bytes::from(format!("{number}.{i}/{n} {}", "x".repeat(bytes)));
+    Batch { topic, entries: (0..n).map(entry).collect() }
+}
+
+/// Runs a leader and records it.
+pub(crate) fn record(seed: u64) -> Recording {
+    let mut random = Random(seed);
+    let disk = SimDisk::new(seed);
+    let mut submitted = Submitted::default();
+    for (reign, batches) in [14, 12].into_iter().enumerate() {
+        let log = Engine::open_sim(&disk, options(seed + 100 * reign as u64)).expect("the simulated disk opens");
+        let mut waiting: Vec<(usize, Ticket)> = Vec::new();
+        for _ in 0..batches {
+            let number = submitted.batches.len();
+            let batch = batch(&mut random, number);
+            waiting.push((number, log.append_batch(batch.topic, batch.entries.clone()).expect("the log takes it")));
+            submitted.batches.push(batch);
+            if random.below(3) > 0 {
+                acknowledge(&disk, &mut waiting);
+            }
+        }
+        acknowledge(&disk, &mut waiting);
+        log.close().expect("nothing fails here");
+    }
+    Recording { disk, submitted, writing: Writing::Leader }
+}
+
+/// Waits for every ticket and notes it in the recording: from here on the batch must never be missing.
+fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Ticket)>) {
+    for (number, ticket) in waiting.drain(..) {
+        ticket.wait().expect("nothing fails here");
+        disk.mark(number as u64 + 1);
+    }
+}
