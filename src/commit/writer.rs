@@ -197,7 +197,8 @@ impl Writer {
             let len = block.total_len(self.limit.align);
             if len > self.limit.bytes_max {
                 // Only a leader's block can be: it was made for larger segments.
-                let reason = format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
+                let reason =
+                    format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
                 return Err(NoSpare::Failed { reason, full: false });
             }
             let room = loop {

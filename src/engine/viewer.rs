@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::format::block::Kind;
 use crate::format::control::{Reign, TopicDefinition};
 use crate::format::superblock::Role;
-use crate::ids::{Chain, Epoch, LogId, TopicId};
+use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::log::damage::Damage;
 use crate::log::meta::{BlockMeta, Sink};
 use crate::log::recovery::{Contents, OpenError, Recovered, open_parts};
@@ -28,6 +28,7 @@ use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
 pub struct Viewer {
     role: Option<Role>,
     log_id: LogId,
+    incarnation: Incarnation,
     first_lsn: Lsn,
     index: Index,
     segments: Segments,
@@ -152,9 +153,9 @@ impl Viewer {
             torn_tail_bytes,
         };
         let sb = &recovered.superblock.now;
-        let (role, log_id) = (sb.role, sb.log_id);
+        let (role, log_id, incarnation) = (sb.role, sb.log_id, sb.incarnation);
         let segments = Segments::new(recovered.segments, log_id);
-        Ok(Viewer { role, log_id, first_lsn, index, segments, verification, _disk: disk })
+        Ok(Viewer { role, log_id, incarnation, first_lsn, index, segments, verification, _disk: disk })
     }
 
     /// What opening has found.
@@ -170,6 +171,11 @@ impl Viewer {
     /// The log.
     pub fn log_id(&self) -> LogId {
         self.log_id
+    }
+
+    /// The last stretch of this disk's writing.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// The first block that is still there.

@@ -94,7 +94,11 @@ fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: O
     }));
     let verdict = verdict.unwrap_or_else(|_| Err("the program panicked".to_owned()));
     verdict.unwrap_or_else(|what| {
-        panic!("{what}\n  cut before operation {at} of {}: {}\n  survivors: {how}", recording.disk.trace_len(), recording.disk.op(at))
+        panic!(
+            "{what}\n  cut before operation {at} of {}: {}\n  survivors: {how}",
+            recording.disk.trace_len(),
+            recording.disk.op(at)
+        )
     })
 }
 
@@ -145,8 +149,9 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             1 => Survivors::Everything,
             _ => Survivors::Seeded(random.next()),
         };
-        look(&submitted, &disk.crash(second, &survivors), promised(disk, second))
-            .map_err(|what| format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second)))?;
+        look(&submitted, &disk.crash(second, &survivors), promised(disk, second)).map_err(|what| {
+            format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
+        })?;
     }
     Ok(effort.second_crashes)
 }
