@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::fail::{Exit, Failure};
+use crate::text::shell;
 
 /// No log takes a longer entry (a block has 1 MiB), so no more of a line than this is ever held in memory. The log itself refuses what
 /// lies between its own bound and this one.
@@ -15,6 +16,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// Nor does any take more bytes at once: a batch of 2,000 long lines is refused before it has filled the memory.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
+const STDIN: &str = "stdin";
 const READ_BYTES: usize = 256 << 10;
 
 /// A batch, and where it stood.
@@ -39,7 +41,7 @@ impl Lines {
     /// Opens `file`, or stdin for `-`; each batch has `batch` lines, the last one perhaps fewer.
     pub(crate) fn open(file: &Path, batch: usize) -> Result<Lines, Failure> {
         let (source, name): (Box<dyn Read + Send>, _) = if file == Path::new("-") {
-            (Box::new(io::stdin()), "stdin".to_owned())
+            (Box::new(io::stdin()), STDIN.to_owned())
         } else {
             let name = file.display().to_string();
             let opened = File::open(file).and_then(|file| {
@@ -98,10 +100,11 @@ impl Lines {
     }
 }
 
-/// A line that no log takes.
+/// A line that is longer than an entry can be.
 pub(crate) fn too_long(line: u64, name: &str, bytes_max: u64) -> Failure {
-    let message = format!("line {line} of {name} is too long: an entry has at most {bytes_max} bytes");
-    Failure::new(Exit::Usage, message).hint(format!("look at it: sed -n {line}p FILE | head -c 200"))
+    let message = format!("line {line} of {name} is too long for an entry: it has more than {bytes_max} bytes");
+    let failure = Failure::new(Exit::Usage, message);
+    if name == STDIN { failure } else { failure.hint(format!("sed -n {line}p {} | head -c 200", shell(name))) }
 }
 
 /// What to type when a file is not there.

@@ -29,14 +29,14 @@ use fail::Exit;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help that was asked for goes to stdout and is no error; clap knows which is which.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok } as u8);
+        Err(error) if error.use_stderr() => return misused(&error),
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     let Some(command) = cli.command else {
-        eprintln!("{}\nTry: walrus-node demo", Cli::command().render_help().ansi());
+        eprintln!("{}\nTry: walrus-node demo", Cli::command().render_help());
         return ExitCode::from(Exit::Usage as u8);
     };
     match cmd::run(command, cli.io) {
@@ -46,4 +46,14 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit() as u8)
         }
     }
+}
+
+/// What was typed cannot be right: clap says why, and the hint is ours as everywhere.
+fn misused(error: &clap::Error) -> ExitCode {
+    let why = error.render().to_string();
+    let why = why.trim_end();
+    let why = why.strip_suffix("For more information, try '--help'.").unwrap_or(why).trim_end();
+    let command = std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
+    eprintln!("{why}\nhint: walrus-node {}--help", command.map_or(String::new(), |name| name + " "));
+    ExitCode::from(Exit::Usage as u8)
 }
