@@ -1,0 +1,1 @@
+//! A leader, a follower and clients in one process.
