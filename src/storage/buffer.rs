@@ -10,7 +10,8 @@
 //!
 //! Layer: storage. Uses `limits`. Knows nothing of rings, files or what the bytes mean.
 
-use std::ops::{Deref, DerefMut};
+use std::mem;
+use std::ops::{Deref, DerefMut, Range};
 
 use memmap2::MmapMut;
 
@@ -27,7 +28,7 @@ const SLOTS_LARGE: usize = 8;
 
 const _: () = assert!(SLOT_SMALL_BYTES.is_multiple_of(ALIGN_MIN) && SLOT_SMALL_BYTES < SLOT_LARGE_BYTES);
 // A slot's number goes into a 16-bit field of a submission.
-const _: () = assert!(SLOTS_SMALL + SLOTS_LARGE <= u16::MAX as usize);
+const _: () = assert!(2 * (SLOTS_SMALL + SLOTS_LARGE) <= u16::MAX as usize);
 
 /// Page-aligned memory, zeroed when new.
 pub(crate) struct AlignedBuf(MmapMut);
@@ -67,8 +68,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn new(index: usize) -> Slot {
-        Slot { index: index as u16, memory: AlignedBuf::new(bytes_of(index)) }
+    fn new(index: usize, bytes: usize) -> Slot {
+        Slot { index: index as u16, memory: AlignedBuf::new(bytes) }
     }
 
     /// Its number in the pool, under which a ring may have registered its memory.
@@ -89,10 +90,6 @@ impl Slot {
     }
 }
 
-fn bytes_of(index: usize) -> usize {
-    if index < SLOTS_SMALL { SLOT_SMALL_BYTES } else { SLOT_LARGE_BYTES }
-}
-
 /// The slots that are not in use. Memory is made when a slot is first taken, so a queue that writes little costs little.
 pub(crate) struct Pool {
     small: Class,
@@ -101,23 +98,39 @@ pub(crate) struct Pool {
 
 /// Slots of one size.
 struct Class {
+    bytes: usize,
     free: Vec<Slot>,
-    unmade: std::ops::Range<usize>,
+    /// Numbers of those that are not made yet.
+    unmade: Range<usize>,
 }
 
 impl Class {
+    fn new(bytes: usize, numbers: Range<usize>) -> Class {
+        Class { bytes, free: Vec::with_capacity(numbers.len()), unmade: numbers }
+    }
+
     fn take(&mut self) -> Option<Slot> {
-        self.free.pop().or_else(|| self.unmade.next().map(Slot::new))
+        self.free.pop().or_else(|| self.unmade.next().map(|index| Slot::new(index, self.bytes)))
     }
 }
 
 impl Pool {
     pub(crate) fn new() -> Pool {
-        let total = SLOTS_SMALL + SLOTS_LARGE;
+        Pool::numbered_from(0)
+    }
+
+    fn numbered_from(first: usize) -> Pool {
+        let middle = first + SLOTS_SMALL;
         Pool {
-            small: Class { free: Vec::with_capacity(SLOTS_SMALL), unmade: 0..SLOTS_SMALL },
-            large: Class { free: Vec::with_capacity(SLOTS_LARGE), unmade: SLOTS_SMALL..total },
+            small: Class::new(SLOT_SMALL_BYTES, first..middle),
+            large: Class::new(SLOT_LARGE_BYTES, middle..middle + SLOTS_LARGE),
         }
+    }
+
+    /// Gives up all memory without freeing it, since a broken ring may still use it, and begins anew. Slots that are out
+    /// keep their numbers, and the new ones have others.
+    pub(crate) fn leak(&mut self) {
+        mem::forget(mem::replace(self, Pool::numbered_from(SLOTS_SMALL + SLOTS_LARGE)));
     }
 
     /// A slot of at least `len` bytes. A large one stands in for a small one never: the largest blocks would starve behind
@@ -136,7 +149,7 @@ impl Pool {
     pub(crate) fn make_all(&mut self) -> impl Iterator<Item = &Slot> {
         for class in [&mut self.small, &mut self.large] {
             assert!(class.free.is_empty(), "the pool is in use");
-            class.free.extend(class.unmade.by_ref().map(Slot::new));
+            class.free.extend(class.unmade.by_ref().map(|index| Slot::new(index, class.bytes)));
         }
         self.small.free.iter().chain(&self.large.free)
     }

@@ -371,6 +371,18 @@ impl File {
     }
 }
 
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Disk({})", self.io().name)
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "File({})", self.name())
+    }
+}
+
 /// An operation's name, chosen by the caller, unique among those in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token(pub(crate) u64);
@@ -432,7 +444,7 @@ impl Queue {
     }
 
     /// Writes the slot's first `len` bytes. The queue keeps the file open and the memory alive until the completion, and
-    /// takes the slot back then.
+    /// takes the slot back then. Writes in flight do not overlap: nobody could say what is there then.
     pub(crate) fn write(&mut self, token: Token, file: &File, offset: u64, slot: Slot, len: usize, sync: Sync) {
         assert_aligned(offset, len);
         assert!(len > 0, "an empty write");

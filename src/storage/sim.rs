@@ -26,6 +26,8 @@ use super::{Access, Completion, Disk, Error, IoReport, OP_LOCK, Result, Sync, To
 use crate::limits::ALIGN_MIN;
 
 mod content;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use content::Content;
@@ -81,6 +83,25 @@ impl FaultError {
     }
 }
 
+/// Which of the undecided items a power cut leaves, in the order they were begun (see [`SimDisk::pending_sectors`]).
+///
+/// A name survives only if all undecided names before it in its folder do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Survivors {
+    /// None.
+    Nothing,
+    /// All.
+    Everything,
+    /// The first so many.
+    Prefix(usize),
+    /// All but this one.
+    Missing(usize),
+    /// This one alone.
+    Only(usize),
+    /// Each by a coin of this seed.
+    Seeded(u64),
+}
+
 /// A simulated disk with one data folder. A clone is another handle on the same one.
 #[derive(Clone)]
 pub struct SimDisk {
@@ -99,10 +120,18 @@ struct State {
     /// What was there before the first op of the trace.
     base: Image,
     trace: Vec<Op>,
+    /// Made when first asked for: most disks of a crash test never crash again.
+    cursor: Option<Cursor>,
     faults: Vec<Fault>,
     faults_fired: u64,
     writers: usize,
     readers: usize,
+}
+
+/// The image before op `at`. It walks along with tests that try crash points in order, so that a run costs one pass.
+struct Cursor {
+    at: usize,
+    image: Image,
 }
 
 /// One open of the folder.
@@ -156,13 +185,14 @@ impl SimDisk {
     }
 
     fn from_image(seed: u64, base: Image) -> SimDisk {
-        let next_inode = base.files.keys().next_back().map_or(1, |last| last + 1);
+        let (names, files) = base.seen();
         let state = State {
             seed,
             random: Random(seed),
-            names: base.names.clone(),
-            files: base.files.clone(),
-            next_inode,
+            names,
+            next_inode: files.keys().next_back().map_or(1, |last| last + 1),
+            files,
+            cursor: None,
             base,
             trace: Vec::new(),
             faults: Vec::new(),
@@ -197,6 +227,44 @@ impl SimDisk {
     /// Operation `at` in words.
     pub fn op(&self, at: usize) -> String {
         trace::describe(&self.state().trace, at)
+    }
+
+    /// How many items are undecided if the power is cut just before operation `at`: 512-byte sectors of writes, sizes of
+    /// new files, and names, that are not known to be durable.
+    pub fn pending_sectors(&self, at: usize) -> usize {
+        self.state().image(at).undecided()
+    }
+
+    /// A new disk, as this one is after a power cut just before operation `at`. It is a function of the trace and the
+    /// arguments, so a failure that a test finds can be looked at again.
+    ///
+    /// It takes some microseconds when `at` rises from call to call; going back replays the trace from its start.
+    pub fn crash(&self, at: usize, survivors: &Survivors) -> SimDisk {
+        let mut state = self.state();
+        let seed = state.seed_of(at, 0);
+        let image = state.image(at);
+        let left_behind = match *survivors {
+            Survivors::Nothing => image.cut(|_| false),
+            Survivors::Everything => image.cut(|_| true),
+            Survivors::Prefix(end) => image.cut(|item| item < end),
+            Survivors::Missing(missing) => image.cut(|item| item != missing),
+            Survivors::Only(only) => image.cut(|item| item == only),
+            Survivors::Seeded(seed) => {
+                let mut random = Random(seed);
+                image.cut(|_| random.coin())
+            }
+        };
+        SimDisk::from_image(seed, left_behind)
+    }
+
+    /// A new disk, as the next process finds this one when the last was killed (SIGKILL) just before operation `at`: what
+    /// was complete is there, though no more durable than before; what was in flight may have landed, in any of its sectors.
+    pub fn kill(&self, at: usize, seed: u64) -> SimDisk {
+        let mut state = self.state();
+        let new_seed = state.seed_of(at, seed);
+        let mut random = Random(seed);
+        let left_behind = state.image(at).killed(|| random.coin());
+        SimDisk::from_image(new_seed, left_behind)
     }
 
     /// Lets an operation to come fail.
@@ -243,11 +311,27 @@ impl SimDisk {
     /// A copy at rest: everything a program sees, durable, with a trace of its own.
     pub fn copy(&self) -> SimDisk {
         let state = self.state();
-        SimDisk::from_image(state.seed, Image { names: state.names.clone(), files: state.files.clone() })
+        SimDisk::from_image(state.seed, Image::of(state.names.clone(), state.files.clone()))
     }
 }
 
 impl State {
+    /// The image just before op `at`.
+    fn image(&mut self, at: usize) -> &Image {
+        assert!(at <= self.trace.len(), "op {at} of {}", self.trace.len());
+        self.cursor.take_if(|cursor| at < cursor.at);
+        let cursor = self.cursor.get_or_insert_with(|| Cursor { at: 0, image: self.base.clone() });
+        while cursor.at < at {
+            cursor.image.follow(&self.trace, cursor.at);
+            cursor.at += 1;
+        }
+        &cursor.image
+    }
+
+    fn seed_of(&self, at: usize, more: u64) -> u64 {
+        Random(self.seed ^ (at as u64).rotate_left(32) ^ more).next()
+    }
+
     fn inode(&self, name: &str) -> Inode {
         match self.names.get(name) {
             Some(Node::File(inode)) => *inode,
@@ -631,6 +715,7 @@ impl SimQueue {
     }
 
     pub(crate) fn write(&mut self, token: Token, file: &SimFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
+        self.assert_apart(file, offset, len);
         let write = Arc::new(file.to_write(&slot.bytes()[..len], offset, sync));
         let mut state = lock(&self.disk.state);
         let struck = state.strike(FaultKind::Write);
@@ -645,6 +730,16 @@ impl SimQueue {
         let op = state.begin_flush(file.inode, &file.name);
         drop(state);
         self.begin(InFlight { token, op, file: file.clone(), struck, write: None });
+    }
+
+    /// What two writes in flight leave in a sector that both write is anybody's guess, so a program that does it is wrong.
+    fn assert_apart(&self, file: &SimFile, offset: u64, len: usize) {
+        for other in self.in_flight.iter().filter(|other| other.file.same_file(file)) {
+            if let Some(write) = &other.write {
+                let apart = offset + len as u64 <= write.offset || write.offset + write.len as u64 <= offset;
+                assert!(apart, "{}: {offset}+{len} overlaps {}+{} in flight", file.name, write.offset, write.len);
+            }
+        }
     }
 
     fn begin(&mut self, operation: InFlight) {

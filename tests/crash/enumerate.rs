@@ -103,7 +103,7 @@ fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: O
 }
 
 /// Opens a disk for looking. At least `floor` batches must be there, whole and in order; returns how many are.
-fn look(submitted: &Submitted, disk: &SimDisk, floor: usize) -> Result<usize, String> {
+pub(crate) fn look(submitted: &Submitted, disk: &SimDisk, floor: usize) -> Result<usize, String> {
     let viewer = match Viewer::open_sim(disk) {
         Ok(viewer) => viewer,
         // Cut before the superblock was durable: there is no log yet, and nothing can have been acknowledged.

@@ -11,6 +11,7 @@
 //! `WALRUS_SLOW=1` runs more seeds.
 
 mod enumerate;
+mod faults;
 mod leader;
 mod mirror;
 mod oracle;

@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::content::{Content, SECTOR};
@@ -53,7 +54,10 @@ impl Write {
     }
 
     /// Writes a run of its sectors.
-    pub(crate) fn apply(&self, content: &mut Content, sectors: std::ops::Range<usize>) {
+    pub(crate) fn apply(&self, content: &mut Content, sectors: Range<usize>) {
+        if sectors.is_empty() {
+            return;
+        }
         let start = sectors.start * SECTOR;
         let end = (sectors.end * SECTOR).min(self.bytes.len());
         content.write(&self.bytes[start..end], self.offset + start as u64);
@@ -174,6 +178,297 @@ impl fmt::Display for Write {
 /// What is durable at one point of the trace, and what is not yet.
 #[derive(Clone, Default)]
 pub(crate) struct Image {
-    pub(crate) names: Names,
-    pub(crate) files: BTreeMap<Inode, Content>,
+    names: Names,
+    files: BTreeMap<Inode, Content>,
+    /// In the order they were begun.
+    pending: Vec<Pending>,
+}
+
+/// What a power cut at this point may or may not leave. Each sector of a write is an item of its own.
+#[derive(Clone)]
+enum Pending {
+    Write(PendingWrite),
+    Size { inode: Inode, len: u64, progress: Progress },
+    Name(NameOp),
+}
+
+#[derive(Clone)]
+struct PendingWrite {
+    submitted: usize,
+    write: Arc<Write>,
+    /// Its sectors that are still undecided.
+    left: Vec<bool>,
+    progress: Progress,
+}
+
+/// The number is that of the op by which it ceased to be in flight.
+#[derive(Clone, Copy)]
+enum Progress {
+    InFlight,
+    /// The next flush that begins covers it.
+    Complete(usize),
+    /// It, or a flush of it, failed: no flush covers it any more.
+    InDoubt(usize),
+}
+
+impl Progress {
+    fn is_over_before(self, at: usize) -> bool {
+        match self {
+            Progress::InFlight => false,
+            Progress::Complete(since) | Progress::InDoubt(since) => since <= at,
+        }
+    }
+}
+
+impl Pending {
+    fn items(&self) -> usize {
+        match self {
+            Pending::Write(pending) => pending.left.iter().filter(|left| **left).count(),
+            Pending::Size { .. } | Pending::Name(_) => 1,
+        }
+    }
+
+    /// Its progress, if a flush of this file that began at `begun` covers it.
+    fn covered_by(&mut self, file: Inode, begun: usize) -> Option<&mut Progress> {
+        let (inode, progress) = match self {
+            Pending::Write(PendingWrite { write, progress, .. }) => (write.inode, progress),
+            Pending::Size { inode, progress, .. } => (*inode, progress),
+            Pending::Name(_) => return None,
+        };
+        let covered = inode == file && matches!(progress, Progress::Complete(since) if *since <= begun);
+        covered.then_some(progress)
+    }
+}
+
+impl Image {
+    /// A disk at rest.
+    pub(crate) fn of(names: Names, files: BTreeMap<Inode, Content>) -> Image {
+        Image { names, files, pending: Vec::new() }
+    }
+
+    /// How many items a power cut here decides about.
+    pub(crate) fn undecided(&self) -> usize {
+        self.pending.iter().map(Pending::items).sum()
+    }
+
+    /// Goes over one op.
+    pub(crate) fn follow(&mut self, trace: &[Op], at: usize) {
+        match &trace[at] {
+            Op::WriteSubmitted(write) => self.pending.push(Pending::Write(PendingWrite {
+                submitted: at,
+                write: Arc::clone(write),
+                left: vec![true; write.sectors()],
+                progress: Progress::InFlight,
+            })),
+            Op::WriteCompleted { submitted } => self.write_completed(*submitted, at),
+            Op::WriteFailed { submitted, maybe } => self.write_failed(*submitted, maybe, at),
+            Op::FlushBegun { .. } | Op::Mark(_) => {}
+            Op::FlushCompleted { begun } => self.flush_completed(flushed(trace, *begun), *begun),
+            Op::FlushFailed { begun } => self.flush_failed(flushed(trace, *begun), *begun),
+            Op::Name(op) => self.name_changed(op, at),
+            Op::FolderFlushed { folder } => self.folder_flushed(folder),
+            Op::Rotted { inode, byte, bit, .. } => {
+                let content = self.files.get_mut(inode).expect("a file rots while it is there");
+                // Of bytes that are not durable yet there is nothing on the device to rot.
+                if *byte < content.len() {
+                    content.flip(*byte, *bit);
+                }
+            }
+        }
+    }
+
+    /// Where the write is that was submitted by this op and is in flight.
+    fn find(&self, submitted: usize) -> usize {
+        let found = self.pending.iter().rposition(|pending| match pending {
+            // What a disk carried over from a killed process has no number of this trace, but is not in flight either.
+            Pending::Write(write) => write.submitted == submitted && matches!(write.progress, Progress::InFlight),
+            Pending::Size { .. } | Pending::Name(_) => false,
+        });
+        found.expect("a write ends once, after it began")
+    }
+
+    fn write_completed(&mut self, submitted: usize, at: usize) {
+        let index = self.find(submitted);
+        let Pending::Write(pending) = &mut self.pending[index] else { unreachable!("found as a write") };
+        pending.progress = Progress::Complete(at);
+        if pending.write.sync == Sync::Durable {
+            self.settle(index);
+        }
+    }
+
+    fn write_failed(&mut self, submitted: usize, maybe: &[bool], at: usize) {
+        let index = self.find(submitted);
+        let Pending::Write(pending) = &mut self.pending[index] else { unreachable!("found as a write") };
+        pending.progress = Progress::InDoubt(at);
+        for (left, maybe) in pending.left.iter_mut().zip(maybe) {
+            *left &= *maybe;
+        }
+    }
+
+    fn flush_completed(&mut self, inode: Inode, begun: usize) {
+        while let Some(index) = self.pending.iter_mut().position(|pending| pending.covered_by(inode, begun).is_some()) {
+            self.settle(index);
+        }
+    }
+
+    fn flush_failed(&mut self, inode: Inode, begun: usize) {
+        for pending in &mut self.pending {
+            if let Some(progress) = pending.covered_by(inode, begun)
+                && let Progress::Complete(since) = *progress
+            {
+                *progress = Progress::InDoubt(since);
+            }
+        }
+    }
+
+    /// Makes one item durable.
+    fn settle(&mut self, index: usize) {
+        match self.pending.remove(index) {
+            Pending::Write(PendingWrite { submitted, write, left, .. }) => {
+                self.supersede(index, submitted, &write);
+                write.apply_some(self.content_mut(write.inode), |sector| left[sector]);
+            }
+            Pending::Size { inode, len, .. } => self.content_mut(inode).grow(len),
+            Pending::Name(op) => op.apply(&mut self.names),
+        }
+    }
+
+    /// Sectors that a now durable write found written when it was submitted are gone for good, durable or not.
+    fn supersede(&mut self, index: usize, submitted: usize, by: &Write) {
+        let range = by.offset..by.offset + by.bytes.len() as u64;
+        for pending in &mut self.pending[..index] {
+            let Pending::Write(PendingWrite { write, left, progress, .. }) = pending else { continue };
+            if write.inode == by.inode && progress.is_over_before(submitted) {
+                for (sector, left) in left.iter_mut().enumerate() {
+                    *left &= !range.contains(&(write.offset + (sector * SECTOR) as u64));
+                }
+            }
+        }
+    }
+
+    fn content_mut(&mut self, inode: Inode) -> &mut Content {
+        self.files.entry(inode).or_default()
+    }
+
+    fn name_changed(&mut self, op: &NameOp, at: usize) {
+        self.pending.push(Pending::Name(op.clone()));
+        if let NameOp::Create { inode, len, .. } = op {
+            self.content_mut(*inode);
+            if *len > 0 {
+                self.pending.push(Pending::Size { inode: *inode, len: *len, progress: Progress::Complete(at) });
+            }
+        }
+    }
+
+    /// Settles the names of one folder, and those before them that they hang together with through renames.
+    fn folder_flushed(&mut self, folder: &str) {
+        let mut folders = BTreeSet::from([folder.to_owned()]);
+        let mut flushed = Vec::new();
+        for (index, pending) in self.pending.iter().enumerate().rev() {
+            if let Pending::Name(op) = pending
+                && op.touches(&folders)
+            {
+                folders.extend(op.folders().map(str::to_owned));
+                flushed.push(index);
+            }
+        }
+        for (settled, index) in flushed.into_iter().rev().enumerate() {
+            self.settle(index - settled);
+        }
+    }
+
+    /// What is there after a power cut here, when `keep` decides about each item.
+    pub(crate) fn cut(&self, mut keep: impl FnMut(usize) -> bool) -> Image {
+        let mut item = 0..;
+        let mut keep = || keep(item.next().expect("usize is enough"));
+        let mut left_behind = Image::of(self.names.clone(), self.files.clone());
+        let mut stopped = BTreeSet::new();
+        for pending in &self.pending {
+            match pending {
+                Pending::Write(PendingWrite { write, left, .. }) => {
+                    write.apply_some(left_behind.content_mut(write.inode), |sector| left[sector] && keep());
+                }
+                Pending::Size { inode, len, .. } => {
+                    if keep() {
+                        left_behind.content_mut(*inode).grow(*len);
+                    }
+                }
+                // A journal is replayed up to where it ends, so a lost name takes those behind it along.
+                Pending::Name(op) => {
+                    if keep() && !op.touches(&stopped) {
+                        op.apply(&mut left_behind.names);
+                    } else {
+                        stopped.extend(op.folders().map(str::to_owned));
+                    }
+                }
+            }
+        }
+        left_behind.drop_unreachable();
+        left_behind
+    }
+
+    /// Forgets files without a name, and names in folders that are not there.
+    fn drop_unreachable(&mut self) {
+        // A folder sorts before what is in it, so one pass is enough.
+        let mut folders = BTreeSet::from([""]);
+        let mut reached = BTreeSet::new();
+        let mut lost = Vec::new();
+        for (name, node) in &self.names {
+            match node {
+                _ if !folders.contains(folder_of(name)) => lost.push(Arc::clone(name)),
+                Node::Folder => drop(folders.insert(name)),
+                Node::File(inode) => drop(reached.insert(*inode)),
+            }
+        }
+        self.files.retain(|inode, _| reached.contains(inode));
+        for name in lost {
+            self.names.remove(&name);
+        }
+    }
+
+    /// What is there after the process was killed here: everything complete, as much undecided as before, and of what was
+    /// in flight those sectors that `lands` says.
+    pub(crate) fn killed(&self, mut lands: impl FnMut() -> bool) -> Image {
+        let mut left_behind = self.clone();
+        for pending in &mut left_behind.pending {
+            match pending {
+                Pending::Write(PendingWrite { submitted, left, progress, .. }) => {
+                    *submitted = 0;
+                    *progress = match progress {
+                        Progress::InFlight => {
+                            left.iter_mut().for_each(|left| *left &= lands());
+                            Progress::Complete(0)
+                        }
+                        Progress::Complete(_) => Progress::Complete(0),
+                        Progress::InDoubt(_) => Progress::InDoubt(0),
+                    };
+                }
+                Pending::Size { progress: Progress::InDoubt(since) | Progress::Complete(since), .. } => *since = 0,
+                Pending::Size { .. } | Pending::Name(_) => {}
+            }
+        }
+        left_behind
+    }
+
+    /// What programs see: all of it.
+    pub(crate) fn seen(&self) -> (Names, BTreeMap<Inode, Content>) {
+        let (mut names, mut files) = (self.names.clone(), self.files.clone());
+        for pending in &self.pending {
+            match pending {
+                Pending::Write(PendingWrite { write, left, .. }) => {
+                    write.apply_some(files.entry(write.inode).or_default(), |sector| left[sector]);
+                }
+                Pending::Size { inode, len, .. } => files.entry(*inode).or_default().grow(*len),
+                Pending::Name(op) => op.apply(&mut names),
+            }
+        }
+        (names, files)
+    }
+}
+
+fn flushed(trace: &[Op], begun: usize) -> Inode {
+    match &trace[begun] {
+        Op::FlushBegun { inode, .. } => *inode,
+        _ => unreachable!("op {begun} is no flush"),
+    }
 }

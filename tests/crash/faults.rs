@@ -1,0 +1,106 @@
+//! Every write, flush, creation and read of a run fails once: the log must say so, keep what it has acknowledged, and be whole again
+//! after a restart.
+//!
+//! Until the rewrite after a failed flush is built, any failed write or flush halts the log.
+
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
+use walrus_node::{AppendError, Engine};
+
+use crate::enumerate::look;
+use crate::leader::{batch, options};
+use crate::oracle::Submitted;
+use crate::random::Random;
+
+/// How a run with a fault in it went.
+struct Faulted {
+    disk: SimDisk,
+    submitted: Submitted,
+    acknowledged: usize,
+    fired: bool,
+    halted: bool,
+}
+
+fn run_with(fault: Fault, seed: u64) -> Faulted {
+    let disk = SimDisk::new(seed);
+    let log = Engine::open_sim(&disk, options(seed)).expect("the fault comes later");
+    disk.fail(fault);
+    let mut random = Random(seed);
+    let (mut submitted, mut acknowledged) = (Submitted::default(), 0);
+    for number in 0..16 {
+        let batch = batch(&mut random, number);
+        let outcome = log.append_batch(batch.topic, batch.entries.clone()).and_then(|ticket| ticket.wait());
+        match outcome {
+            Ok(_) => {
+                assert_eq!(acknowledged, number, "nothing is acknowledged behind a failure");
+                submitted.batches.push(batch);
+                acknowledged += 1;
+            }
+            Err(AppendError::Full { .. }) => break,
+            Err(AppendError::Indeterminate { .. } | AppendError::Halted { .. }) => {
+                submitted.batches.push(batch); // it may be there after the restart, whole or not at all
+                break;
+            }
+            Err(other) => panic!("{fault:?}: {other}"),
+        }
+    }
+    let halted = log.status().halted.is_some();
+    if halted {
+        let refused = log.append("orders", "after").unwrap_err();
+        assert!(matches!(refused, AppendError::Halted { .. }), "{fault:?}: {refused}");
+        assert!(log.close().is_err(), "{fault:?}: a halted log is not closed in order");
+    }
+    let readable: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
+    let expected: usize = submitted.batches[..acknowledged].iter().map(|batch| batch.entries.len()).sum();
+    assert_eq!(readable, expected as u64, "{fault:?}: a log shows what is acknowledged, also when it has halted");
+    let fired = disk.faults_fired() > 0;
+    Faulted { disk, submitted, acknowledged, fired, halted }
+}
+
+/// Strikes the first, second, ... operation of a kind until the run has no more of them. Returns how often the log halted.
+fn strike_each(kind: FaultKind, error: FaultError, from_then_on: bool) -> usize {
+    let mut halts = 0;
+    for nth in 1.. {
+        let fault = Fault { kind, nth, error, from_then_on };
+        let run = run_with(fault, 7);
+        if !run.fired {
+            println!("{kind:?} {error:?}: struck {} times, halted {halts} times", nth - 1);
+            assert!(nth > 1, "a fault that never fires proves nothing");
+            return halts;
+        }
+        halts += usize::from(run.halted);
+        let end = run.disk.trace_len();
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)] {
+            let restarted = run.disk.crash(end, &survivors);
+            let seen = look(&run.submitted, &restarted, run.acknowledged)
+                .unwrap_or_else(|what| panic!("{what}\n  {fault:?}, {survivors:?}"));
+            let log = Engine::open_sim(&restarted, options(nth)).unwrap_or_else(|error| panic!("{error}: {fault:?}"));
+            log.append("later", "after the restart").unwrap().wait().unwrap();
+            let shown: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
+            let expected: usize = run.submitted.batches[..seen].iter().map(|batch| batch.entries.len()).sum();
+            assert_eq!(shown, expected as u64 + 1, "{fault:?}, {survivors:?}");
+        }
+    }
+    unreachable!("the run has an end")
+}
+
+#[test]
+fn a_failed_or_short_write_halts_the_log_and_a_restart_recovers_every_acknowledged_entry() {
+    for error in [FaultError::Io, FaultError::Short] {
+        assert!(strike_each(FaultKind::Write, error, false) > 10);
+        assert!(strike_each(FaultKind::Write, error, true) > 10);
+    }
+}
+
+#[test]
+fn a_failed_flush_halts_the_log_and_is_never_tried_again() {
+    assert!(strike_each(FaultKind::Flush, FaultError::Io, false) > 3);
+    assert!(strike_each(FaultKind::Flush, FaultError::Io, true) > 3);
+}
+
+#[test]
+fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
+    let run = run_with(Fault { kind: FaultKind::Create, nth: 1, error: FaultError::Full, from_then_on: true }, 7);
+    assert!(run.fired && !run.halted);
+    assert!(run.acknowledged < 16, "the run needs more segments than there were");
+    look(&run.submitted, &run.disk.copy(), run.acknowledged).unwrap();
+}
