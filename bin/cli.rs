@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use walrus_node::certs::Role;
 use walrus_node::{BATCH_ENTRIES_MAX, IoMode, check_name};
 
 use crate::start::Start;
@@ -286,7 +287,7 @@ pub(crate) struct CertIssue {
     pub(crate) name: String,
     /// What it allows: node (all, and to follow), producer (append), consumer (read), admin (all)
     #[arg(long, env = "WALRUS_ROLE", hide_env_values = true)]
-    pub(crate) role: String,
+    pub(crate) role: Role,
     /// Topics it is bound to, * for any bytes; may be given again [default: all]
     #[arg(long, value_name = "GLOB")]
     pub(crate) topics: Vec<String>,

@@ -23,12 +23,22 @@ pub(crate) enum Exit {
     /// A difference, a failed check, something that is not there.
     Failed = 1,
     Usage = 2,
+    Unreachable = 3,
     NotLeader = 4,
     NotAllowed = 5,
     Diverged = 6,
     Damaged = 65,
     /// Locked, full: the same command may succeed later.
     Temporary = 75,
+}
+
+impl Exit {
+    /// The exit of a code that the library gives.
+    pub(crate) fn of(code: u8) -> Exit {
+        use Exit::*;
+        let all = [Ok, Failed, Usage, Unreachable, NotLeader, NotAllowed, Diverged, Damaged, Temporary];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Failed)
+    }
 }
 
 /// Why a command failed.
@@ -43,6 +53,15 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), hints: Vec::new() }
+    }
+
+    /// From a message of the library, whose hint stands behind the word: taken apart, so that what is added stands before it.
+    pub(crate) fn of_text(exit: Exit, text: &str) -> Failure {
+        const HINT: &str = "hint: ";
+        match text.find(HINT).filter(|at| text[..*at].ends_with(char::is_whitespace)) {
+            Some(at) => Failure::new(exit, text[..at].trim_end()).hint(text[at + HINT.len()..].trim_end()),
+            None => Failure::new(exit, text),
+        }
     }
 
     /// Ends the command without a word: the results have said it all, or nobody listens any more.
@@ -135,7 +154,7 @@ pub(crate) fn open(dir: &Path, error: &OpenError) -> Failure {
             cannot(Exit::NotLeader).hint("append to its leader, and the entries come here by themselves: --node HOST:PORT")
         }
         OpenError::Role { .. } => {
-            cannot(Exit::NotLeader).hint(format!("walrus-node serve --data {typed}, without --follow"))
+            cannot(Exit::Usage).hint(format!("walrus-node serve --data {typed}, without --follow"))
         }
         OpenError::NoLog => cannot(Exit::Failed).hint(make_one(&typed)),
         OpenError::OtherLog { .. } => {
@@ -148,6 +167,17 @@ pub(crate) fn open(dir: &Path, error: &OpenError) -> Failure {
         OpenError::Storage(error) if error.is_full() => cannot(Exit::Temporary).hint(free_some(&typed)),
         OpenError::Halted { .. } => cannot(Exit::Temporary).hint(free_some(&typed)),
         _ => cannot(Exit::Failed),
+    }
+}
+
+/// The same for a node that is to run on it.
+pub(crate) fn open_to_serve(dir: &Path, error: &OpenError) -> Failure {
+    let typed = shell(&dir.to_string_lossy());
+    match error {
+        OpenError::Role { is: "follower" } => open(dir, error)
+            .no_hints()
+            .hint(format!("name its leader: walrus-node serve --data {typed} --follow HOST:PORT --tls DIR")),
+        _ => open(dir, error),
     }
 }
 
@@ -195,8 +225,8 @@ pub(crate) fn read(dir: &Path, error: &ReadError) -> Failure {
     };
     match error {
         ReadError::UnknownTopic(_) => cannot(Exit::Failed).hint(format!("walrus-node topics --data {typed}")),
-        ReadError::BeyondEnd { topic, .. } => cannot(Exit::Failed).hint(tail(topic, &"-10")),
-        ReadError::Trimmed { topic, first_offset, .. } => cannot(Exit::Failed).hint(tail(topic, first_offset)),
+        ReadError::BeyondEnd { topic, .. } => cannot(Exit::Usage).hint(tail(topic, &"-10")),
+        ReadError::Trimmed { topic, first_offset, .. } => cannot(Exit::Usage).hint(tail(topic, first_offset)),
         ReadError::Damaged { topic, damage, next_good_offset, .. } => match next_good_offset {
             Some(next) => damaged(dir, damage).hint(tail(topic, next)),
             None => damaged(dir, damage).hint(format!("walrus-node verify --data {typed}")),

@@ -17,6 +17,7 @@ mod fail;
 mod lines;
 mod logging;
 mod output;
+mod remote;
 mod start;
 mod text;
 
@@ -53,7 +54,12 @@ fn misused(error: &clap::Error) -> ExitCode {
     let why = error.render().to_string();
     let why = why.trim_end();
     let why = why.strip_suffix("For more information, try '--help'.").unwrap_or(why).trim_end();
-    let command = std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
-    eprintln!("{why}\nhint: walrus-node {}--help", command.map_or(String::new(), |name| name + " "));
+    let (mut command, mut typed) = (Cli::command(), "walrus-node".to_owned());
+    for word in std::env::args().skip(1) {
+        let Some(found) = command.find_subcommand(&word).cloned() else { break };
+        command = found;
+        typed = format!("{typed} {word}");
+    }
+    eprintln!("{why}\nhint: {typed} --help");
     ExitCode::from(Exit::Usage as u8)
 }

@@ -1,8 +1,10 @@
 //! One file per command.
 
 mod append;
+mod cert;
 mod diff;
 mod dump;
+mod serve;
 mod status;
 mod tail;
 mod topics;
@@ -25,7 +27,9 @@ pub(crate) fn run(command: Command, io: IoMode) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args, io),
         Command::Dump(args) => dump::run(&args, io),
         Command::Diff(args) => diff::run(&args, io),
-        _ => todo!(),
+        Command::Serve(args) => serve::run(args, io),
+        Command::Cert(command) => cert::run(command),
+        Command::Demo(_) => todo!(),
     }
 }
 

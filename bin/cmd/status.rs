@@ -9,11 +9,19 @@ use crate::at::At;
 use crate::cli::Status;
 use crate::fail::Failure;
 use crate::output::{Output, Table};
+use crate::remote;
 
 pub(crate) fn run(args: Status, io: IoMode) -> Result<(), Failure> {
     let status = match args.place.resolve("walrus-node status")? {
         At::Folder(dir) => of_folder(&dir, io)?,
-        At::Node(_) => todo!(),
+        At::Node(node) => {
+            let mut status = Value::Null;
+            remote::with_node(&node, async |client| {
+                status = client.status().await.map_err(|error| remote::failure(&node, &error))?;
+                Ok(())
+            })?;
+            status
+        }
     };
     let mut out = Output::new();
     if args.format.json {
@@ -75,7 +83,9 @@ fn print(status: &Value, out: &mut Output) -> Result<(), Failure> {
 /// Objects that have the same fields, as a table.
 fn print_rows(items: &[Value], out: &mut Output) -> Result<(), Failure> {
     let Some(Value::Object(first)) = items.first() else { return Ok(()) };
-    let names: Vec<&str> = first.keys().map(String::as_str).collect();
+    let mut names: Vec<&str> = first.keys().map(String::as_str).collect();
+    // Who comes before what: a name, then how it is, then numbers.
+    names.sort_by_key(|name| ["name", "state"].iter().position(|first| first == name).unwrap_or(usize::MAX));
     let mut table = Table::new(&names);
     for item in items {
         table.row(names.iter().map(|name| plain(&item[*name])).collect());

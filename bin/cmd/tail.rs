@@ -5,12 +5,13 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use walrus_node::{IoMode, ReadLimit, Viewer};
+use walrus_node::{ClientError, IoMode, ReadLimit, ReadStart, Viewer};
 
-use crate::at::At;
+use crate::at::{At, NodeAt};
 use crate::cli::Tail;
 use crate::fail::{self, Failure};
 use crate::output::Output;
+use crate::remote;
 use crate::start::Start;
 use crate::text;
 
@@ -19,7 +20,7 @@ pub(crate) fn run(args: Tail, io: IoMode) -> Result<(), Failure> {
     let mut printer = Printer { topic: args.topic, json: args.format.json, left: args.count, out: Output::new() };
     let printed = match args.place.resolve(&command)? {
         At::Folder(dir) => of_folder(&dir, io, args.offset, &mut printer),
-        At::Node(_) => todo!(),
+        At::Node(node) => of_node(&node, &command, args.offset, args.end, &mut printer),
     };
     // What lies before an error is printed before it is told.
     printer.out.flush()?;
@@ -95,5 +96,32 @@ fn first_offset(dir: &Path, viewer: &Viewer, topic: &str, start: Start) -> Resul
         Start::Offset(offset) => offset,
         Start::Last(entries) => info.next_offset.saturating_sub(entries).max(info.first_offset),
         Start::Time(ts_ns) => viewer.offset_at_time(topic, ts_ns).map_err(|error| fail::read(dir, &error))?,
+    })
+}
+
+fn of_node(node: &NodeAt, command: &str, start: Start, to_end: bool, printer: &mut Printer) -> Result<(), Failure> {
+    let start = match start {
+        Start::Start => ReadStart::Start,
+        Start::End => ReadStart::End,
+        Start::Offset(offset) => ReadStart::Offset(offset),
+        Start::Last(entries) => ReadStart::Last(entries),
+        Start::Time(ts_ns) => ReadStart::Time(ts_ns),
+    };
+    remote::with_node(node, async |client| {
+        let failed = |error: ClientError| {
+            let failure = remote::failure(node, &error);
+            match error {
+                ClientError::Invalid { .. } => failure.hint(format!("{command} {} -o -10", node.flags())),
+                _ => failure,
+            }
+        };
+        let mut reading = client.read(&printer.topic, start, to_end, printer.left).await.map_err(failed)?;
+        while let Some(entries) = reading.next().await.map_err(failed)? {
+            for entry in &entries {
+                printer.entry(entry.offset, entry.ts_ns, &entry.payload)?;
+            }
+            printer.out.flush()?;
+        }
+        Ok(())
     })
 }

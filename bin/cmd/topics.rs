@@ -1,13 +1,14 @@
 //! `topics`: which there are, and how far each goes.
 
 use serde::Serialize;
-use walrus_node::IoMode;
+use walrus_node::{IoMode, TopicInfo, TopicRow};
 
 use crate::at::At;
 use crate::cli::Topics;
 use crate::fail::Failure;
 use crate::logging::warn;
 use crate::output::{Output, Table};
+use crate::remote;
 use crate::text::count;
 
 /// A line of `topics --json`.
@@ -26,16 +27,26 @@ pub(crate) fn run(args: Topics, io: IoMode) -> Result<(), Failure> {
             if let Some(damage) = viewer.verification().damage.first() {
                 warn(&format!("the log in {} is damaged, and topics may be missing: {damage}", dir.display()));
             }
-            viewer.topics().into_iter().map(|topic| Line {
-                topic: topic.name,
-                id: topic.id.get(),
-                first_offset: topic.first_offset,
-                next_offset: topic.next_offset,
-            })
+            let line = |topic: TopicInfo| {
+                let TopicInfo { name, id, first_offset, next_offset } = topic;
+                Line { topic: name, id: id.get(), first_offset, next_offset }
+            };
+            viewer.topics().into_iter().map(line).collect()
         }
-        At::Node(_) => todo!(),
+        At::Node(node) => {
+            let mut rows = Vec::new();
+            remote::with_node(&node, async |client| {
+                rows = client.topics().await.map_err(|error| remote::failure(&node, &error))?;
+                Ok(())
+            })?;
+            let line = |topic: TopicRow| {
+                let TopicRow { name, id, first_offset, next_offset, .. } = topic;
+                Line { topic: name, id, first_offset, next_offset }
+            };
+            rows.into_iter().map(line).collect()
+        }
     };
-    print(topics.collect(), args.format.json)
+    print(topics, args.format.json)
 }
 
 fn print(topics: Vec<Line>, json: bool) -> Result<(), Failure> {

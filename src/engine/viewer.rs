@@ -207,7 +207,7 @@ impl Viewer {
     /// # Errors
     /// As [`Engine::read`](super::Engine::read).
     pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
-        let entries = self.reader().read(topic, offset, limit)?;
+        let entries = self.reader().read(topic, offset, limit).map_err(|error| self.name_the_damage(error))?;
         match self.verification.damage.first() {
             // What follows the damage in this topic may have been lost with it: the end is not the end.
             Some(damage) if entries.is_empty() => Err(ReadError::Damaged {
@@ -218,16 +218,17 @@ impl Viewer {
             }),
             _ => Ok(entries),
         }
-        .map_err(|error| self.name_the_damage(error))
     }
 
     /// Where the index only knows that something is missing, the verification knows what.
     fn name_the_damage(&self, error: ReadError) -> ReadError {
-        match (error, self.verification.damage.first()) {
-            (ReadError::Damaged { topic, asked, next_good_offset, .. }, Some(damage)) => {
-                ReadError::Damaged { topic, asked, damage: damage.clone(), next_good_offset }
+        match error {
+            ReadError::Damaged { topic, asked, damage, next_good_offset } => {
+                // Blocks go missing from a damaged place on, up to where a whole group begins: so it is the last one before.
+                let known = self.verification.damage.iter().rev().find(|known| known.lsn <= damage.lsn);
+                ReadError::Damaged { topic, asked, damage: known.unwrap_or(&damage).clone(), next_good_offset }
             }
-            (error, _) => error,
+            error => error,
         }
     }
 
