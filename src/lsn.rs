@@ -65,7 +65,7 @@ impl fmt::Debug for Lsn {
     }
 }
 
-/// Where a block lies on this node's disk: `seg_no << 32 | offset`.
+/// Where a block lies on this node's disk, `seg_no << 32 | offset`: docs/FORMAT.md#positions
 ///
 /// Positions order like the log does: a later segment has the higher number. They are local and never shipped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

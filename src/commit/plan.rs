@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Submissions that fit whole share a block; one that needs several blocks starts a block and shares none, so that an atomic
-//! group is a row of blocks of its own. The first entry of a topic that is not in the log yet is preceded by a TOPIC block.
+//! group is a row of blocks of its own: docs/FORMAT.md#atomic-groups. The first entry of a topic that is not in the log yet is
+//! preceded by a TOPIC block.
 //!
 //! Layer: commit. Knows nothing of places, LSNs or offsets: those are given when the group has room.
 

@@ -7,7 +7,7 @@
 
 use super::checksum::plain_sum;
 use super::control::Reign;
-use super::field::{Reader, get_u64};
+use super::field::{Reader, get_u64, is_zero};
 use super::{Corrupt, FORMAT_VERSION};
 use crate::ids::{Chain, Epoch, RunId, TopicId};
 use crate::lsn::{Lsn, Position};
@@ -79,7 +79,9 @@ impl Base {
         if version != FORMAT_VERSION {
             return Err(Corrupt::Newer { what: "base format", value: version.into() });
         }
-        reader.bytes(6)?;
+        if !is_zero(reader.bytes(6)?) {
+            return Err(Corrupt::field("base: reserved bytes", 10));
+        }
         let first_lsn = Lsn::new(reader.u64()?);
         let first_position = Position::from_bits(reader.u64()?);
         let chain = Chain::new(reader.u64()?);

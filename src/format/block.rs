@@ -16,7 +16,7 @@
 
 use super::Corrupt;
 use super::checksum::{chain_sum, envelope_sum, payload_sum};
-use super::field::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use super::field::{get_u16, get_u32, get_u64, is_zero, put_u16, put_u32, put_u64};
 use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX};
 use crate::lsn::{Lsn, Position};
@@ -64,7 +64,7 @@ pub(crate) const fn payload_bytes_max(block_bytes_max: usize, n_entries: usize) 
 }
 
 /// What a block is. COMMIT (3) and ABORT (4) have their numbers in the format; no staged batch exists before this program can
-/// write one, so until then it refuses them like any other kind that it does not know.
+/// write one, so until then it refuses them like any other kind that it does not know: docs/FORMAT.md#reserved
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Entries of callers.
@@ -100,7 +100,7 @@ impl Kind {
     }
 }
 
-/// What a descriptor says of its entry besides its length.
+/// What a descriptor says of its entry besides its length: docs/FORMAT.md#descriptors
 pub(crate) mod entry_flags {
     /// The first fragment of an entry (an entry in one piece is first and last).
     pub(crate) const FIRST: u8 = 1;
@@ -108,8 +108,6 @@ pub(crate) mod entry_flags {
     pub(crate) const LAST: u8 = 2;
     /// An entry in one piece.
     pub(crate) const WHOLE: u8 = FIRST | LAST;
-    /// Every bit that this version knows.
-    pub(crate) const KNOWN: u8 = WHOLE | 4 | 8;
 }
 
 /// The fields of a portable header that its writer chooses.
@@ -263,6 +261,10 @@ impl<'a> PortableView<'a> {
         if flags != 0 || txn != 0 {
             return Err(Corrupt::Newer { what: "block flags", value: flags.into() });
         }
+        let reserved = is_zero(&bytes[ZERO_46_AT..DESC_LEN_AT]) && is_zero(&bytes[ZERO_60_AT..CHAIN_AT]);
+        if !reserved || get_u32(bytes, RAW_LEN_AT) as usize != data_len {
+            return Err(Corrupt::Newer { what: "block header, its reserved bytes and raw length", value: 0 });
+        }
         let head = Head {
             kind,
             epoch: Epoch::new(get_u32(bytes, EPOCH_AT)),
@@ -283,7 +285,8 @@ impl<'a> PortableView<'a> {
             let at = HEADER_BYTES + i * DESCRIPTOR_BYTES;
             let word = get_u32(self.bytes, at + 4);
             let flags = (word >> 24) as u8;
-            if flags & !entry_flags::KNOWN != 0 {
+            if flags != entry_flags::WHOLE {
+                // Fragments, tombstones, headers: of a program that can write them, and must not be shown as plain entries.
                 return Err(Corrupt::Newer { what: "entry flags", value: flags.into() });
             }
             sum += (word & 0x00ff_ffff) as usize;
@@ -299,10 +302,6 @@ impl<'a> PortableView<'a> {
         self.bytes
     }
 
-    pub(crate) fn n_entries(&self) -> usize {
-        self.n_entries
-    }
-
     /// Every entry with its payload, in order. `payload_at` counts from the start of the portable block.
     pub(crate) fn entries(&self) -> impl Iterator<Item = EntryView<'a>> + use<'a> {
         let bytes = self.bytes;
@@ -313,7 +312,6 @@ impl<'a> PortableView<'a> {
             let len = (word & 0x00ff_ffff) as usize;
             let entry = EntryView {
                 topic: TopicId::new(get_u32(descriptor, 0)),
-                flags: (word >> 24) as u8,
                 offset: get_u64(descriptor, 8),
                 sum: get_u64(descriptor, 16),
                 payload: &bytes[at..at + len],
@@ -334,7 +332,6 @@ impl<'a> PortableView<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryView<'a> {
     pub(crate) topic: TopicId,
-    pub(crate) flags: u8,
     pub(crate) offset: u64,
     pub(crate) sum: u64,
     pub(crate) payload: &'a [u8],

@@ -1,4 +1,4 @@
-//! Little-endian fields at fixed offsets.
+//! Little-endian fields at fixed offsets: docs/FORMAT.md#numbers
 //!
 //! Parsed field by field: a cast of unchecked bytes to a struct would make padding and alignment part of the format.
 //!

@@ -19,7 +19,7 @@ pub(crate) mod field;
 pub(crate) mod segment;
 pub(crate) mod superblock;
 
-/// The version of the bytes that this program writes. A newer one is refused, untouched.
+/// The version of the bytes that this program writes. A newer one is refused, untouched: docs/FORMAT.md#versions
 pub(crate) const FORMAT_VERSION: u16 = 1;
 
 /// Why some bytes are not what they should be.

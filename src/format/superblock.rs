@@ -92,7 +92,7 @@ impl FenceReason {
     }
 }
 
-/// Blocks at or behind `cut`, of `incarnation` or older, are dead; the log goes on at `resume`.
+/// Blocks at or behind `cut`, of `incarnation` or older, are dead; the log goes on at `resume`: docs/FORMAT.md#fences
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fence {
     pub(crate) incarnation: Incarnation,

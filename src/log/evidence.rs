@@ -20,7 +20,7 @@ pub(crate) struct Straggler {
     pub(crate) total_len: u32,
     pub(crate) lsn: Lsn,
     pub(crate) incarnation: Incarnation,
-    /// What its writer knew to be durable.
+    /// What its writer knew to be durable: docs/FORMAT.md#durable-marks
     pub(crate) durable_lsn: Lsn,
     /// An existing fence has cut it off already.
     pub(crate) fenced: bool,

@@ -27,7 +27,7 @@ pub(crate) mod survey;
 pub(crate) mod tail;
 pub(crate) mod walk;
 
-/// The folder of the segments.
+/// The folder of the segments: docs/FORMAT.md#files
 pub(crate) const WAL: &str = "wal";
 /// The folder of everything that was cut.
 pub(crate) const QUARANTINE: &str = "quarantine";

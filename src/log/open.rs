@@ -1,4 +1,4 @@
-//! Making a recovered log writable.
+//! Making a recovered log writable: docs/FORMAT.md#opening
 //!
 //! ```text
 //!   1  fence at the tail, incarnation + 1, hint = tail    in both superblock slots

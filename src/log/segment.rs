@@ -150,7 +150,7 @@ fn read_header(disk: &Disk, file: &File) -> storage::Result<Result<SegmentHeader
 }
 
 /// Makes a spare: zeros, both headers, flush, rename, flush of the folder. Everything that is slow about a new segment happens
-/// here, in the background, so that nothing of it happens in a commit.
+/// here, in the background, so that nothing of it happens in a commit: docs/FORMAT.md#segments
 pub(crate) fn prepare(disk: &Disk, header: SegmentHeader) -> storage::Result<Segment> {
     let temporary = format!("{}/spare-{}.tmp", super::WAL, header.number);
     let file = disk.create(&temporary, header.bytes)?;

@@ -158,7 +158,7 @@ fn a_new_file_is_all_zeros(place: &dyn Place) {
     assert!(disk.create("superblock", PAGE as u64).is_err(), "a file is made once");
     assert_eq!(disk.create("empty", 0).unwrap().len().unwrap(), 0);
     assert!(disk.align() >= ALIGN_MIN && disk.align().is_power_of_two());
-    assert!(disk.free_bytes().unwrap() <= disk.total_bytes().unwrap());
+    assert!(disk.total_bytes().unwrap() > 0);
 }
 
 fn what_is_written_and_flushed_is_read_back(place: &dyn Place) {
@@ -237,8 +237,6 @@ fn a_slot_comes_back_with_its_completion(place: &dyn Place) {
         }
         assert_eq!(finish(&mut queue).len(), 64);
     }
-    let slot = queue.slot(PAGE).unwrap();
-    queue.release(slot);
     assert_eq!(std::iter::from_fn(|| queue.slot(PAGE)).count(), 64);
 }
 
@@ -250,11 +248,12 @@ fn with_nothing_in_flight_there_is_a_slot_of_every_size(place: &dyn Place) {
         let bytes = queue.slot_bytes(&mut slot);
         assert!(bytes.len() >= len);
         assert_eq!(bytes.as_ptr() as usize % PAGE, 0);
-        queue.release(slot);
     }
+    drop(queue);
+    let mut queue = disk.queue().unwrap();
     let group: Vec<Slot> =
         (0..8).map(|_| queue.slot(BLOCK_BYTES_MAX).expect("a largest group has its slots")).collect();
-    group.into_iter().for_each(|slot| queue.release(slot));
+    assert_eq!(group.len(), 8);
 }
 
 fn a_wake_before_the_wait_is_not_lost(place: &dyn Place) {

@@ -579,11 +579,6 @@ impl SimDisk {
         Ok(())
     }
 
-    pub(crate) fn free_bytes(&self) -> Result<u64> {
-        let used: u64 = self.state().files.values().map(Content::len).sum();
-        Ok(DEVICE_BYTES.saturating_sub(used))
-    }
-
     pub(crate) fn total_bytes(&self) -> Result<u64> {
         Ok(DEVICE_BYTES)
     }

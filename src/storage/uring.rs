@@ -566,3 +566,77 @@ impl Drop for UringQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Access, Disk, File, IoMode};
+
+    const PAGE: usize = 4096;
+
+    /// Plays the kernel for one write of four pages: `land` gets the results in turn, each for what had been submitted.
+    /// Afterwards the real kernel does what is left. `None`: there is no ring here.
+    fn after_results(results: &[i32]) -> Option<(Result<()>, Vec<u8>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = match Disk::open(folder.path(), IoMode::Uring, Access::Write) {
+            Ok(disk) => disk,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        let Disk::Host(host) = &disk else { unreachable!("a folder of this machine") };
+        let File::Host(file) = disk.create("file", 4 * PAGE as u64).unwrap() else {
+            unreachable!("a file of this machine")
+        };
+        let mut queue = UringQueue::new(host).unwrap();
+        let mut slot = queue.pool().take(4 * PAGE).unwrap();
+        slot.bytes_mut()[..4 * PAGE].fill(7);
+        queue.write(Token(1), &file, 0, slot, 4 * PAGE, Sync::Durable);
+        for result in results {
+            let key = queue.backlog.pop_back().unwrap();
+            queue.land(key, *result);
+        }
+        let mut done = Vec::new();
+        while queue.in_flight() > 0 {
+            queue.wait(&mut done);
+        }
+        let mut written = vec![0; 4 * PAGE];
+        file.read_at(&mut written, 0).unwrap();
+        assert_eq!(done.len(), 1);
+        Some((done.remove(0).result, written))
+    }
+
+    #[test]
+    fn a_short_write_is_submitted_again_for_the_rest() {
+        // The kernel only claims to have written the first two pages, so they stay zeros; 100 bytes more are no whole sector.
+        let Some((result, written)) = after_results(&[PAGE as i32, PAGE as i32 + 100]) else { return };
+        result.unwrap();
+        assert_eq!(written, [vec![0; 2 * PAGE], vec![7; 2 * PAGE]].concat());
+    }
+
+    #[test]
+    fn an_interrupted_write_is_submitted_again() {
+        let Some((result, written)) = after_results(&[-Errno::INTR.raw_os_error(), -Errno::AGAIN.raw_os_error()])
+        else {
+            return;
+        };
+        result.unwrap();
+        assert_eq!(written, vec![7; 4 * PAGE]);
+    }
+
+    #[test]
+    fn a_write_that_makes_no_way_fails_and_so_does_the_rest_of_a_short_one() {
+        let Some((result, _)) = after_results(&[100]) else { return };
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WriteZero);
+        let Some((result, _)) = after_results(&[PAGE as i32, -Errno::NOSPC.raw_os_error()]) else { return };
+        assert!(result.unwrap_err().is_full());
+    }
+
+    #[test]
+    fn an_operator_reads_why_and_what_to_type() {
+        let text = cause_and_cure(&Errno::NOMEM.into());
+        assert!(text.starts_with("io_uring cannot be had: there is not enough locked memory"), "{text}");
+        assert!(text.ends_with("cure: raise RLIMIT_MEMLOCK (LimitMEMLOCK= in the unit)"), "{text}");
+    }
+}

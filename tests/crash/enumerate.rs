@@ -86,6 +86,7 @@ fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
 fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: Option<Effort>) -> usize {
     let acknowledged = promised(&recording.disk, at);
     let verdict = catch_unwind(AssertUnwindSafe(|| {
+        crate::slots::no_block_is_younger_than_a_slot(&disk)?;
         let seen = look(&recording.submitted, &disk, acknowledged)?;
         match effort {
             None => Ok(1),
@@ -139,6 +140,14 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             let batches = catch_up(&log, history, 3).max(seen);
             submitted.batches = recording.submitted.batches[..batches].to_vec();
             disk.mark(batches as u64);
+        }
+    }
+    crate::slots::no_block_is_younger_than_a_slot(disk)?;
+    for slot in [0, 1] {
+        let rotten = disk.copy();
+        if crate::slots::let_rot(&rotten, slot) {
+            look(&submitted, &rotten, submitted.batches.len())
+                .map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
         }
     }
     let mut random = Random(at as u64);
