@@ -17,7 +17,7 @@ mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
@@ -34,6 +34,9 @@ use crate::net::tls::Tls;
 use crate::wire::client::{ClientSession, Event};
 use crate::wire::message::{Ext, Message, Refused, StatusRequest, Topics, TopicsRequest, Welcome};
 use crate::wire::{Code, Encoded, Frame, Violation};
+
+/// How long [`Client::close`] waits at most. The word is on its way much sooner; nobody has to answer it.
+const GOODBYE: Duration = Duration::from_millis(20);
 
 /// A node as it introduced itself.
 #[derive(Clone, Debug)]
@@ -177,8 +180,12 @@ impl Client {
             .map_err(|error| self.link.violated(Violation::protocol(format!("Status is no JSON: {error}"))))
     }
 
-    /// Ends the connection in order. Dropping the client does the same.
-    pub fn close(self) {}
+    /// Ends the connection in order, and waits a moment for that word to be sent: a program that ends at once would take it along, and
+    /// the node would wait five seconds for one that has gone. Dropping the client does the same without waiting.
+    pub async fn close(self) {
+        close(&self.link.connected.connection, Code::OK, "");
+        let _ = timeout(GOODBYE, self.link.connected.endpoint.wait_idle()).await;
+    }
 }
 
 impl Drop for Client {
