@@ -91,6 +91,7 @@ suite! {
     every_wake_among_many_is_answered
     a_queue_works_in_the_thread_it_is_moved_to
     dropping_a_queue_waits_for_what_is_in_flight
+    an_idle_queue_may_be_dropped_in_another_thread
     writes_of_a_megabyte_arrive_whole
     names_are_made_changed_listed_and_removed
     an_open_file_outlives_its_name
@@ -363,6 +364,21 @@ fn dropping_a_queue_waits_for_what_is_in_flight(place: &dyn Place) {
     for number in 0..8 {
         assert_eq!(read(&file, number * SLOT_SMALL_BYTES as u64, SLOT_SMALL_BYTES), pattern(number, SLOT_SMALL_BYTES));
     }
+}
+
+fn an_idle_queue_may_be_dropped_in_another_thread(place: &dyn Place) {
+    let disk = writer(place);
+    let file = disk.create("file", PAGE as u64).unwrap();
+    for _ in 0..3 {
+        let mut queue = disk.queue().unwrap();
+        submit(&mut queue, 1, &file, 0, &pattern(1, PAGE), Sync::Durable);
+        finish(&mut queue);
+        thread::spawn(move || drop(queue)).join().unwrap();
+    }
+    drop(disk);
+    let began = Instant::now();
+    writer(place);
+    assert!(began.elapsed() < Duration::from_secs(1), "the ring kept LOCK after it was closed");
 }
 
 fn writes_of_a_megabyte_arrive_whole(place: &dyn Place) {

@@ -8,8 +8,8 @@
 //!
 //! **Who owns what.** The kernel reads a slot and uses a descriptor from the moment an operation is submitted until its
 //! completion has come. All that time the [`Flight`] owns both; only a completion, matched by index *and* generation, takes
-//! them out. Should the ring itself fail, no completion will ever come: then the flights, the ring and LOCK are leaked, since
-//! the kernel may go on using them, and every caller is told.
+//! them out. Should the ring itself fail with operations in flight, no completion will ever come: then they, the ring and
+//! LOCK are leaked, since the kernel may go on using them, and every caller is told.
 //!
 //! **The thread.** The ring is made disabled, in whatever thread, and enabled at the first operation: from there on the
 //! kernel lets that thread only submit (SINGLE_ISSUER), and hands completions to it when it asks (DEFER_TASKRUN).
@@ -502,23 +502,23 @@ impl UringQueue {
     /// Gives the ring up. What it works on stays the kernel's for ever.
     fn break_down(&mut self, errno: Errno) {
         let ring = mem::replace(&mut self.ring, Err(errno));
-        for flight in mem::take(&mut self.flights) {
-            if let Some(op) = flight.op {
-                let result = Err(op.failed(errno));
-                self.ready.push(Completion { token: op.token, result });
-                mem::forget(op);
-            }
+        // The armed read may complete as long as there is a ring, and closing one takes the kernel a while.
+        mem::forget(mem::replace(&mut self.wake_count, AlignedBuf::new(mem::size_of::<u64>())));
+        self.wake_armed = false;
+        if self.in_kernel > 0 {
+            mem::forget(ring);
+            // Registered with the ring, so as much the kernel's as what is in flight.
+            self.pool.leak();
+            // A write may still land, so nobody else may have the folder while this process lives.
+            mem::forget(self.host.clone());
+        }
+        for op in mem::take(&mut self.flights).into_iter().filter_map(|flight| flight.op) {
+            self.ready.push(Completion { token: op.token, result: Err(op.failed(errno)) });
+            mem::forget(op);
         }
         self.in_kernel = 0;
         self.vacant.clear();
         self.backlog.clear();
-        mem::forget(ring);
-        mem::forget(mem::replace(&mut self.wake_count, AlignedBuf::new(mem::size_of::<u64>())));
-        // Registered with the ring, so as much the kernel's as what is in flight.
-        self.pool.leak();
-        // A write may still land, so nobody else may have the folder while this process lives.
-        mem::forget(self.host.clone());
-        self.wake_armed = false;
         self.waker.break_down();
     }
 }
@@ -631,6 +631,23 @@ mod tests {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WriteZero);
         let Some((result, _)) = after_results(&[PAGE as i32, -Errno::NOSPC.raw_os_error()]) else { return };
         assert!(result.unwrap_err().is_full());
+    }
+
+    #[test]
+    fn the_ring_holds_lock_for_the_time_after_a_sigkill() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = match Disk::open(folder.path(), IoMode::Uring, Access::Write) {
+            Ok(disk) => disk,
+            Err(error) => return println!("skipped: {error}"),
+        };
+        let Disk::Host(host) = &disk else { unreachable!("a folder of this machine") };
+        let queue = UringQueue::new(host).unwrap();
+        let ring = queue.ring.as_ref().unwrap();
+        // The kernel lists the ring's registered files here, one a line: "    0: /tmp/.tmpXXXXXX/LOCK".
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ring.as_raw_fd())).unwrap();
+        let lock = folder.path().join("LOCK");
+        assert!(info.contains("UserFiles:\t1\n"), "{info}");
+        assert!(info.lines().any(|line| line.ends_with(&*lock.to_string_lossy())), "{info}");
     }
 
     #[test]
