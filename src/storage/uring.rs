@@ -294,6 +294,7 @@ impl UringQueue {
     }
 
     /// The ring belongs to one thread by now.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the conformance suite asks"))]
     pub(crate) fn is_bound(&self) -> bool {
         self.enabled && self.ring.as_ref().is_ok_and(|ring| ring.params().is_setup_single_issuer())
     }

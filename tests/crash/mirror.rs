@@ -63,7 +63,7 @@ pub(crate) fn record(seed: u64) -> Recording {
         for group in part {
             waiting.push((group.batches, log.apply(group.blocks.clone()).expect("the leader's blocks are good")));
             if random.below(3) > 0 {
-                for (batches, ticket) in waiting.drain(..) {
+                for (batches, ticket) in waiting.drain(..).rev() {
                     ticket.wait().expect("nothing fails here");
                     disk.mark(batches as u64);
                 }
