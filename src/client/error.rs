@@ -46,7 +46,7 @@ pub enum ClientError {
         message: String,
     },
     /// Appends go to the leader.
-    #[error("{message}\nhint: {}", leader_hint.as_ref().map_or("append to its leader".to_owned(), |leader| format!("append to its leader: --node {leader}")))]
+    #[error("{message}\nhint: append to its leader{}", at_leader(leader_hint.as_deref()))]
     NotLeader {
         /// What the node said.
         message: String,
@@ -91,6 +91,10 @@ pub enum ClientError {
     },
 }
 
+fn at_leader(hint: Option<&str>) -> String {
+    hint.map_or(String::new(), |leader| format!(": --node {leader}"))
+}
+
 fn so_far(entries: u64, batches: u64, unknown: u64) -> String {
     let durable = format!("{entries} entries in {batches} batches were acknowledged and are durable");
     match unknown {
@@ -121,7 +125,8 @@ impl ClientError {
             Broken::Unreachable(message) => unreachable(message),
             Broken::NotAllowed(message) => ClientError::NotAllowed {
                 message: format!(
-                    "{message} ({address})\nhint: --tls must be a folder issued by that node's CA: walrus-node cert issue DIR NAME --role ..."
+                    "{message} ({address})\n\
+                     hint: --tls must be a folder issued by that node's CA: walrus-node cert issue DIR NAME --role ..."
                 ),
             },
             Broken::Closed { code: Code::OK, .. } => unreachable("the node closed the connection".into()),

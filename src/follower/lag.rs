@@ -1,8 +1,8 @@
 //! How far behind its leader a follower is, and as of when what it shows was true.
 //!
 //! Lag in blocks is the leader's durable watermark as last heard, less our own; a follower that is cut off hears nothing new, so
-//! blocks alone would say "none" for ever. Therefore the *as-of* time: the leader's own clock at the last moment at which we had everything it
-//! had. Idle and connected it is a second old; cut off, it ages.
+//! blocks alone would say "none" for ever. Therefore the *as-of* time: the leader's own clock at the last moment at which we had
+//! everything it had. Idle and connected it is a second old; cut off, it ages.
 //!
 //! Layer: follower. Uses `lsn`.
 

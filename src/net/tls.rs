@@ -25,7 +25,8 @@ use crate::wire::{ALPN, Code, Violation};
 pub enum TlsError {
     /// A file is missing or cannot be read.
     #[error(
-        "the TLS folder has no usable {file}: {reason} ({path})\nhint: a folder made by `walrus-node cert issue DIR NAME --role ...` is what --tls takes"
+        "the TLS folder has no usable {file}: {reason} ({path})\n\
+         hint: a folder made by `walrus-node cert issue DIR NAME --role ...` is what --tls takes"
     )]
     File {
         /// ca.pem, cert.pem or key.pem.

@@ -66,12 +66,14 @@ pub enum NodeError {
     Diverged(String),
     /// The leader does not accept us, or we do not accept it.
     #[error(
-        "the leader cannot be followed: {0}\nhint: both nodes need certificates of one CA with role node: walrus-node cert issue DIR NAME --role node"
+        "the leader cannot be followed: {0}\n\
+         hint: both nodes need certificates of one CA with role node: walrus-node cert issue DIR NAME --role node"
     )]
     NotAllowed(String),
     /// The leader sent what is not what it says.
     #[error(
-        "the leader sent a block that cannot be taken: {0}\nhint: nothing of it was written; walrus-node verify --data on the leader"
+        "the leader sent a block that cannot be taken: {0}\n\
+         hint: nothing of it was written; walrus-node verify --data on the leader"
     )]
     Corrupt(String),
     /// The two nodes do not understand each other.

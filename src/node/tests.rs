@@ -1,14 +1,17 @@
 //! A leader, a follower and clients in one process, over real QUIC on loopback and real folders.
 //!
-//! Everything here goes through the same doors as a user: [`Node`] and [`Client`]. Where a peer has to misbehave, `net` and `wire` are used to
-//! speak the protocol by hand. No test asserts a time; what must happen is waited for, and a test that waits for ever fails by a
-//! deadline far beyond what any machine needs.
+//! Everything here goes through the same doors as a user: [`Node`] and [`Client`]. Where a peer has to misbehave, `net` and `wire`
+//! are used to speak the protocol by hand. No test asserts a time; what must happen is waited for, and a test that waits for ever
+//! fails by a deadline far beyond what any machine needs.
 
 mod hostile;
 mod mirror;
 mod serving;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,25 +188,28 @@ impl Wire {
         let is_cut = Arc::clone(&cut);
         tokio::spawn(async move {
             let socket = Arc::new(socket);
-            let mut ways: std::collections::HashMap<std::net::SocketAddr, Arc<UdpSocket>> = Default::default();
+            let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
             let mut packet = vec![0; 65_536];
             loop {
                 let Ok((len, from)) = socket.recv_from(&mut packet).await else { continue };
-                if !ways.contains_key(&from) {
-                    let way = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                    way.connect(node).await.unwrap();
-                    ways.insert(from, Arc::clone(&way));
-                    tokio::spawn(Wire::back(way, Arc::clone(&socket), from, Arc::clone(&is_cut)));
-                }
+                let way = match ways.entry(from) {
+                    Entry::Occupied(known) => Arc::clone(known.get()),
+                    Entry::Vacant(new) => {
+                        let way = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                        way.connect(node).await.unwrap();
+                        tokio::spawn(Wire::back(Arc::clone(&way), Arc::clone(&socket), from, Arc::clone(&is_cut)));
+                        Arc::clone(new.insert(way))
+                    }
+                };
                 if !is_cut.load(Ordering::Relaxed) {
-                    let _ = ways[&from].send(&packet[..len]).await;
+                    let _ = way.send(&packet[..len]).await;
                 }
             }
         });
         Wire { address, cut }
     }
 
-    async fn back(way: Arc<UdpSocket>, socket: Arc<UdpSocket>, to: std::net::SocketAddr, cut: Arc<AtomicBool>) {
+    async fn back(way: Arc<UdpSocket>, socket: Arc<UdpSocket>, to: SocketAddr, cut: Arc<AtomicBool>) {
         let mut packet = vec![0; 65_536];
         while let Ok(len) = way.recv(&mut packet).await {
             if !cut.load(Ordering::Relaxed) {

@@ -244,11 +244,6 @@ impl BlockOrder {
         BlockOrder { begun: false, next: start, remaining: None, group_bytes: 0 }
     }
 
-    /// The next block that may come.
-    pub(crate) fn next(&self) -> Lsn {
-        self.next
-    }
-
     /// A frame came on the stream.
     pub(crate) fn handle_frame(&mut self, frame: &Frame) -> Result<Delivery, Violation> {
         if !self.begun {

@@ -21,10 +21,7 @@ pub(crate) const PREFIX_BYTES: usize = 8;
 
 /// Set on a frame that whoever does not know its type may skip.
 pub(crate) const FLAG_MAY_IGNORE: u8 = 1;
-/// Reserved: the payload goes on in the next frame of this type (batches above [`GROUP_BYTES_MAX`]).
-pub(crate) const FLAG_MORE: u8 = 2;
-/// Reserved: the payload is compressed for the wire.
-pub(crate) const FLAG_COMPRESSED: u8 = 4;
+// 2 (MORE) and 4 (COMPRESSED) are reserved: this version refuses a known type that carries them.
 
 /// Bytes of a header that carries a few fields and one text.
 const HEADER_SMALL: u16 = 4 << 10;
@@ -281,7 +278,7 @@ mod tests {
         buf.unsplit(wire(Kind::END.0, 0, b"x", b""));
         assert_eq!(decode(&mut buf).unwrap().unwrap().kind, Kind::END);
         assert_eq!(decode(&mut wire(200, 0, b"", b"")).unwrap_err().code, Code::PROTOCOL);
-        for flags in [FLAG_MORE, FLAG_COMPRESSED, 0x80] {
+        for flags in [2, 4, 0x80] {
             assert_eq!(decode(&mut wire(Kind::BATCH.0, flags, b"", b"")).unwrap_err().code, Code::PROTOCOL);
         }
         let mut huge = BytesMut::from(&[200, FLAG_MAY_IGNORE, 0, 0, 0xff, 0xff, 0xff, 0xff][..]);

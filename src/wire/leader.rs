@@ -181,7 +181,7 @@ impl LeaderSession {
         }
         let us = &self.introduction;
         let welcome = Welcome {
-            minor: MINOR.min(hello.minor),
+            minor: effective_minor(hello.minor),
             features: 0,
             node_id: us.node_id,
             log_id: us.log_id.map(LogId::get),
@@ -330,6 +330,12 @@ impl LeaderSession {
         let leader_hint = text(&self.introduction.leader_hint);
         self.out.push_back(Drain { durable_lsn: durable.get(), leader_hint, ext: Ext::default() }.encode());
     }
+}
+
+/// The smaller of both sides' versions; with only one version so far, always that.
+#[allow(clippy::unnecessary_min_or_max, reason = "MINOR is 0 today, and the rule is for the day when it is not")]
+fn effective_minor(theirs: u16) -> u16 {
+    MINOR.min(theirs)
 }
 
 /// Two logs that never had anything in common.
@@ -635,9 +641,8 @@ mod tests {
     fn a_group_that_never_ends_is_refused_before_it_fills_the_memory() {
         let mut order = blocks_from(1);
         let big: &'static [u8] = Box::leak(vec![0; crate::limits::BLOCK_BYTES_MAX].into_boxed_slice());
-        let refused = (1..).map(|lsn| order.handle_frame(&block(lsn, 1000 - lsn as u32, big))).find_map(Result::err);
+        let refused = (1..=9).map(|lsn| order.handle_frame(&block(lsn, 1000 - lsn as u32, big))).find_map(Result::err);
         assert_eq!(refused.unwrap().code, Code::FRAME_TOO_LARGE);
-        assert!(order.next().get() <= 9);
     }
 
     #[test]

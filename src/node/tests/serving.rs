@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 
 use super::*;
 use crate::client::Acks;
+use crate::net::endpoint::listen;
+use crate::net::tls::Tls;
 use crate::node::NodeError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -307,6 +309,18 @@ async fn a_node_refuses_a_certificate_that_is_not_a_nodes_and_a_client_refuses_s
     let error = Node::start(house.config("leader", "boss")).await.unwrap_err();
     assert!(matches!(error, NodeError::NotANode { .. }));
     assert_eq!(error.exit_code(), 5);
+
+    // Somebody who has stolen an admin's certificate listens with it.
+    let tls = Tls::load(&house.tls("boss")).unwrap();
+    let thief = listen("127.0.0.1:0".parse().unwrap(), &tls).unwrap();
+    let address = thief.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Some(incoming) = thief.accept().await {
+            let _ = incoming.await;
+        }
+    });
+    let error = within(Client::connect(&address, &house.tls("boss"))).await.unwrap_err();
+    assert_eq!(error.exit_code(), 5, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
