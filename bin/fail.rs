@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     Damaged = 65,
     /// Locked, full: the same command may succeed later.
     Temporary = 75,
+    /// Ctrl-C, as shells count it.
+    Interrupted = 130,
 }
 
 impl Exit {

@@ -2,6 +2,7 @@
 
 mod append;
 mod cert;
+mod demo;
 mod diff;
 mod dump;
 mod serve;
@@ -29,7 +30,7 @@ pub(crate) fn run(command: Command, io: IoMode) -> Result<(), Failure> {
         Command::Diff(args) => diff::run(&args, io),
         Command::Serve(args) => serve::run(args, io),
         Command::Cert(command) => cert::run(command),
-        Command::Demo(_) => todo!(),
+        Command::Demo(args) => demo::run(&args, io),
     }
 }
 
