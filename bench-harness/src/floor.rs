@@ -35,6 +35,21 @@ pub(crate) struct Floor {
     pub(crate) is_direct: bool,
 }
 
+/// Two measurements of one device further apart than this were not of a quiet one.
+const QUIET_RATIO: f64 = 1.5;
+
+impl Floor {
+    /// A word of warning where the device did not do the same before a load and after it: then others use it too, or it throttles, and
+    /// what was measured in between says more about them.
+    pub(crate) fn unrest(&self, after: &Floor) -> Option<String> {
+        let (low, high) = (self.per_second.min(after.per_second), self.per_second.max(after.per_second));
+        (high > low * QUIET_RATIO).then(|| {
+            let [before, after] = [self, after].map(|floor| floor.per_second);
+            format!("the device was not quiet: {before:.0} flushes a second before the load, {after:.0} after it; the figures say little")
+        })
+    }
+}
+
 /// A prepared file in `dir`, without a name: it is gone when this is.
 pub(crate) struct Prepared {
     file: OwnedFd,

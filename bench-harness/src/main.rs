@@ -85,7 +85,8 @@ fn run(args: &Run) -> Result<Report> {
     let runs = WORKLOADS.iter().map(|workload| workload::run(&log, *workload, time)).collect::<Result<Vec<_>>>()?;
     let after = prepared.measure(Flush::Fdatasync, time).context("the floor")?;
     let read_back = read_back(&log, &runs)?;
-    let status = log.status();
+    let mut status = log.status();
+    status.warnings.extend(before.unrest(&after));
     log.close()?;
     Ok(Report {
         schema: SCHEMA,

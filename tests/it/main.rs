@@ -1,4 +1,16 @@
-//! One module per promise, against the public API and the real disk of the current folder.
+//! One module per promise, against the public API, the command, and the real disk of the current folder.
 
 mod append;
+#[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "cli")]
+mod cli_damage;
+#[cfg(feature = "cli")]
+mod cli_demo;
+#[cfg(feature = "cli")]
+mod cli_folder;
+#[cfg(feature = "cli")]
+mod cli_help;
+#[cfg(feature = "cli")]
+mod cli_node;
 mod support;

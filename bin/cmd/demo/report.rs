@@ -42,6 +42,9 @@ impl Figures {
         self.appends(&mut out)?;
         self.mirror(&mut out)?;
         self.kills(&mut out)?;
+        if let Some(unrest) = self.floor.unrest(&self.floor_after) {
+            out.line(format_args!("  {:<8} {unrest}", "beware"))?;
+        }
         out.line(format_args!("{NEXT}"))?;
         out.flush()
     }
