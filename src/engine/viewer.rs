@@ -201,7 +201,7 @@ impl Viewer {
     /// # Errors
     /// As [`Engine::read`](super::Engine::read).
     pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
-        let entries = self.reader().read(topic, offset, limit)?;
+        let entries = self.reader().read(topic, offset, limit).map_err(|error| self.name_the_damage(error))?;
         match self.verification.damage.first() {
             // What follows the damage in this topic may have been lost with it: the end is not the end.
             Some(damage) if entries.is_empty() => Err(ReadError::Damaged {
@@ -212,7 +212,6 @@ impl Viewer {
             }),
             _ => Ok(entries),
         }
-        .map_err(|error| self.name_the_damage(error))
     }
 
     /// Where the index only knows that something is missing, the verification knows what.

@@ -138,6 +138,9 @@ impl Reader<'_> {
             }
             gathered.map_err(|damage| self.damaged(name, &topic, before, damage))?;
             if batch.next_offset == before {
+                if !batch.entries.is_empty() {
+                    break; // as above: first what lies before the gap
+                }
                 // The index jumps over this offset: a survey of a damaged log found only what lies around it.
                 let damage =
                     BlockError::NotThere(refs.first().map_or(crate::lsn::Lsn::FIRST, |block| block.lsn.next()));
