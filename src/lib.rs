@@ -35,17 +35,31 @@
 //! | 8 | `leader`, `follower`, `client` | the three ends of the protocol |
 //! | 9 | `node` | the process |
 
+#[cfg(feature = "replication")]
+mod client;
 mod commit;
 mod engine;
 mod entropy;
+#[cfg(feature = "replication")]
+mod follower;
 mod format;
 mod ids;
+#[cfg(feature = "replication")]
+mod leader;
 mod limits;
 mod log;
 mod lsn;
+#[cfg(feature = "replication")]
+mod net;
+#[cfg(feature = "replication")]
+mod node;
 mod storage;
 mod topic;
+#[cfg(feature = "replication")]
+mod wire;
 
+#[cfg(feature = "replication")]
+pub use client::{Acked, Acks, Appender, Client, ClientError, NodeInfo, ReadEntry, ReadStart, Reading, TopicRow};
 pub use commit::error::AppendError;
 pub use commit::ticket::{Outcome, Receipt, Ticket};
 pub use commit::watermark::Watermark;
@@ -64,6 +78,16 @@ pub use storage::{Error as StorageError, IoMode};
 pub use topic::index::TopicInfo;
 pub use topic::reader::{BlockMissing, Entry, ReadError, ReadLimit};
 pub use topic::{InvalidName, check_name};
+
+#[cfg(feature = "replication")]
+pub use node::{Node, NodeConfig, NodeError};
+
+/// Certificates for nodes and clients: a CA and what it issues, in one call each.
+#[cfg(feature = "replication")]
+pub mod certs {
+    pub use crate::net::cert::{CLUSTER_DEFAULT, CertError, CertInfo, Request, Role, check, init, issue};
+    pub use crate::net::tls::TlsError;
+}
 
 /// A disk in memory that tears, reorders, loses and fails, from a seed: crash-test this log, or your own application on it.
 #[cfg(feature = "sim")]

@@ -7,47 +7,47 @@ pub const BATCH_ENTRIES_MAX: usize = 2_000;
 
 /// Entries in one block. Bounds the descriptors of a block (6 KiB), so that the commit thread's own hashing stays
 /// small, and what a reader has to skip to find one entry.
-pub const BLOCK_ENTRIES_MAX: usize = 256;
+pub(crate) const BLOCK_ENTRIES_MAX: usize = 256;
 
 /// Bytes of a block on disk, padding included. One wire frame and one read; every length from disk or from a peer is
 /// checked against it before it is used.
-pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a group that is written in one commit group, as it lies on disk. Larger batches are staged (a later
 /// version), so that no caller holds up the others for longer than this takes to write.
-pub const GROUP_BYTES_MAX: usize = 8 << 20;
+pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// The smallest unit of writing. A device with larger physical sectors raises it (see `Disk::align`).
-pub const ALIGN_MIN: usize = 4096;
+pub(crate) const ALIGN_MIN: usize = 4096;
 
 /// The largest unit of writing that a superblock can name and a segment can hold.
-pub const ALIGN_MAX: usize = 64 << 10;
+pub(crate) const ALIGN_MAX: usize = 64 << 10;
 
 /// Bytes of a segment: the smallest is what the simulated runs use, the largest what 32 bits of offset reach.
-pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_BYTES_MIN`].
-pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
 /// Bytes of a topic's name, so that it fits a length byte and a line on a terminal.
-pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 255;
 
 /// How far past the durable hint any write may go. Bounds the search for evidence after a crash.
-pub const HINT_WINDOW_BYTES: u64 = 128 << 20;
+pub(crate) const HINT_WINDOW_BYTES: u64 = 128 << 20;
 
 /// How far past the hint the tail runs before the hint is refreshed; half the window, so that the commit path
 /// practically never waits for the refresh.
-pub const HINT_REFRESH_BYTES: u64 = 64 << 20;
+pub(crate) const HINT_REFRESH_BYTES: u64 = 64 << 20;
 
 /// Fences that fit a superblock slot.
-pub const FENCES_MAX: usize = 64;
+pub(crate) const FENCES_MAX: usize = 64;
 
 /// Commit groups in flight. Beyond 32 the device gains nothing (4 KiB: 104k a second at 32, measured in engine.md 9).
-pub const GROUPS_IN_FLIGHT_MAX: usize = 32;
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 32;
 
 /// Bytes waiting for the commit thread; beyond it `append` waits. Two group limits, and time for the producers.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Submissions waiting for the commit thread; beyond it `append` waits.
-pub const QUEUE_SUBMISSIONS_MAX: usize = 64 << 10;
+pub(crate) const QUEUE_SUBMISSIONS_MAX: usize = 64 << 10;
 
 const _: () = assert!(BATCH_ENTRIES_MAX <= u32::MAX as usize);
 const _: () = assert!(BLOCK_ENTRIES_MAX <= u16::MAX as usize);

@@ -154,7 +154,9 @@ impl Shaper {
             return;
         }
         let entries = self.shared_entries + n;
-        if entries > BLOCK_ENTRIES_MAX || self.shared_bytes + append.payload_bytes > self.limit.payload_bytes_max(entries) {
+        if entries > BLOCK_ENTRIES_MAX
+            || self.shared_bytes + append.payload_bytes > self.limit.payload_bytes_max(entries)
+        {
             self.close_shared();
         }
         self.shared.push(Piece { submission: index, entries: 0..n });

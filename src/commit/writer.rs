@@ -85,9 +85,34 @@ pub(crate) struct WriterState {
 /// A failure that halts the log.
 struct Halt(String);
 
+/// Answers everybody if the thread panics: a bug here must not leave callers waiting for ever.
+struct LastWords {
+    queue: Arc<Queue>,
+    halted: HaltReason,
+    watermark: Watermark,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the commit thread panicked".to_owned();
+            self.queue.close(AppendError::Halted { reason: reason.clone() });
+            // Dropped unanswered, a submission answers by itself that nothing is known of it.
+            self.queue.drain(&mut VecDeque::new(), false);
+            self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
+            self.watermark.end();
+        }
+    }
+}
+
 impl Writer {
     /// The thread's body. Returns whether the log ended in order.
     pub(crate) fn run(mut self) {
+        let _last_words = LastWords {
+            queue: Arc::clone(&self.queue),
+            halted: Arc::clone(&self.halted),
+            watermark: self.watermark.clone(),
+        };
         let ended = self.commit_until_closed();
         if let Err(Halt(reason)) = ended {
             self.halt(reason);
@@ -178,12 +203,11 @@ impl Writer {
         let mut next = self.planned.clone();
         let rooms = match self.find_room(&group, &mut next) {
             Ok(rooms) => rooms,
-            Err(NoSpare::Failed { reason, full: true }) => {
+            Err(NoSpare { reason, full: true }) => {
                 self.reject(group.taken, &AppendError::Full { reason });
                 return Ok(());
             }
-            Err(NoSpare::Failed { reason, .. }) => return Err(Halt(reason)),
-            Err(NoSpare::Stopped) => return Err(Halt("the keeper thread ended".into())),
+            Err(NoSpare { reason, .. }) => return Err(Halt(reason)),
         };
         self.keeper.wait_for_window(next.linear()).map_err(Halt)?;
         self.write_group(&group, rooms, next)
@@ -197,8 +221,9 @@ impl Writer {
             let len = block.total_len(self.limit.align);
             if len > self.limit.bytes_max {
                 // Only a leader's block can be: it was made for larger segments.
-                let reason = format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
-                return Err(NoSpare::Failed { reason, full: false });
+                let reason =
+                    format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
+                return Err(NoSpare { reason, full: false });
             }
             let room = loop {
                 if let Some(room) = next.reserve(len) {
@@ -406,7 +431,6 @@ impl Writer {
             total_len: 0,
             chain,
             ts_ns: head.ts_ns,
-            remaining: head.remaining,
             kind: head.kind,
             runs,
             control,

@@ -62,7 +62,7 @@ impl Engine {
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
             warnings: inner.warnings.clone(),
             log_bytes: inner.segments.bytes(),
-            topics: inner.index.all().len(),
+            topics: inner.index.len(),
         }
     }
 }

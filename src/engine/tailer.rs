@@ -33,7 +33,7 @@ impl Tailer {
     /// As [`Engine::read`], but for an unknown topic.
     pub fn next(&mut self, limit: ReadLimit, timeout: Duration) -> Result<Vec<Entry>, ReadError> {
         let watermark = self.engine.durable();
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout); // none: the caller waits as long as it takes
         loop {
             // The watermark before the read: what is published in between is seen by the wait.
             let (seen, ended) = (watermark.lsn(), watermark.has_ended());
@@ -45,7 +45,7 @@ impl Tailer {
                 self.next_offset = last.offset + 1;
                 return Ok(entries);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() || ended {
                 return Ok(entries);
             }

@@ -5,6 +5,7 @@
 //!
 //! Layer: engine.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use crate::format::block::Kind;
 use crate::format::control::{Reign, TopicDefinition};
 use crate::format::superblock::Role;
-use crate::ids::{Chain, Epoch, LogId, TopicId};
+use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::log::damage::Damage;
 use crate::log::meta::{BlockMeta, Sink};
 use crate::log::recovery::{Contents, OpenError, Recovered, open_parts};
@@ -28,6 +29,7 @@ use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
 pub struct Viewer {
     role: Option<Role>,
     log_id: LogId,
+    incarnation: Incarnation,
     first_lsn: Lsn,
     index: Index,
     segments: Segments,
@@ -152,9 +154,9 @@ impl Viewer {
             torn_tail_bytes,
         };
         let sb = &recovered.superblock.now;
-        let (role, log_id) = (sb.role, sb.log_id);
+        let (role, log_id, incarnation) = (sb.role, sb.log_id, sb.incarnation);
         let segments = Segments::new(recovered.segments, log_id);
-        Ok(Viewer { role, log_id, first_lsn, index, segments, verification, _disk: disk })
+        Ok(Viewer { role, log_id, incarnation, first_lsn, index, segments, verification, _disk: disk })
     }
 
     /// What opening has found.
@@ -170,6 +172,11 @@ impl Viewer {
     /// The log.
     pub fn log_id(&self) -> LogId {
         self.log_id
+    }
+
+    /// The last stretch of this disk's writing.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// The first block that is still there.
@@ -216,11 +223,13 @@ impl Viewer {
 
     /// Where the index only knows that something is missing, the verification knows what.
     fn name_the_damage(&self, error: ReadError) -> ReadError {
-        match (error, self.verification.damage.first()) {
-            (ReadError::Damaged { topic, asked, next_good_offset, .. }, Some(damage)) => {
-                ReadError::Damaged { topic, asked, damage: damage.clone(), next_good_offset }
+        match error {
+            ReadError::Damaged { topic, asked, damage, next_good_offset } => {
+                // Blocks go missing from a damaged place on, up to where a whole group begins: so it is the last one before.
+                let known = self.verification.damage.iter().rev().find(|known| known.lsn <= damage.lsn);
+                ReadError::Damaged { topic, asked, damage: known.unwrap_or(&damage).clone(), next_good_offset }
             }
-            (error, _) => error,
+            error => error,
         }
     }
 
@@ -241,13 +250,12 @@ impl Viewer {
             return Ok(Vec::new());
         }
         let blocks = self.segments.blocks(from, 1 << 20)?;
-        Ok(blocks.iter().map(|block| self.describe(block)).collect())
+        let names = self.index.all().into_iter().map(|topic| (topic.id, topic.name)).collect();
+        Ok(blocks.iter().map(|block| self.describe(block, &names)).collect())
     }
 
-    fn describe(&self, block: &PortableBlock) -> BlockInfo {
+    fn describe(&self, block: &PortableBlock, names: &HashMap<TopicId, String>) -> BlockInfo {
         let view = block.view(self.log_id);
-        let names: std::collections::HashMap<TopicId, String> =
-            self.index.all().into_iter().map(|topic| (topic.id, topic.name)).collect();
         let body = view.entries().next().map_or(&[][..], |entry| entry.payload);
         let what = match view.head.kind {
             Kind::Data => "data".to_owned(),

@@ -286,7 +286,7 @@ impl<'a> PortableView<'a> {
             let word = get_u32(self.bytes, at + 4);
             let flags = (word >> 24) as u8;
             if flags != entry_flags::WHOLE {
-                // A fragment or a tombstone shown as an entry would be bytes that nobody appended.
+                // Fragments, tombstones, headers: of a program that can write them, and must not be shown as plain entries.
                 return Err(Corrupt::Newer { what: "entry flags", value: flags.into() });
             }
             sum += (word & 0x00ff_ffff) as usize;
@@ -302,10 +302,6 @@ impl<'a> PortableView<'a> {
         self.bytes
     }
 
-    pub(crate) fn n_entries(&self) -> usize {
-        self.n_entries
-    }
-
     /// Every entry with its payload, in order. `payload_at` counts from the start of the portable block.
     pub(crate) fn entries(&self) -> impl Iterator<Item = EntryView<'a>> + use<'a> {
         let bytes = self.bytes;
@@ -316,7 +312,6 @@ impl<'a> PortableView<'a> {
             let len = (word & 0x00ff_ffff) as usize;
             let entry = EntryView {
                 topic: TopicId::new(get_u32(descriptor, 0)),
-                flags: (word >> 24) as u8,
                 offset: get_u64(descriptor, 8),
                 sum: get_u64(descriptor, 16),
                 payload: &bytes[at..at + len],
@@ -337,7 +332,6 @@ impl<'a> PortableView<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryView<'a> {
     pub(crate) topic: TopicId,
-    pub(crate) flags: u8,
     pub(crate) offset: u64,
     pub(crate) sum: u64,
     pub(crate) payload: &'a [u8],

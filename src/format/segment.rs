@@ -61,11 +61,6 @@ impl SegmentHeader {
         u32::try_from(end).expect("a segment's bytes are bounded by SEGMENT_BYTES_MAX when it is made or parsed")
     }
 
-    /// Where the copy of the header lies.
-    pub(crate) fn copy_offset(bytes: u64) -> u64 {
-        bytes - HEADER_BYTES as u64
-    }
-
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         assert!(self.align.is_power_of_two());
         assert!(self.bytes.is_multiple_of(u64::from(self.align)));

@@ -54,11 +54,11 @@ pub(crate) struct Published {
 
 /// Why there is no spare.
 #[derive(Clone, Debug)]
-pub(crate) enum NoSpare {
-    /// Making one failed; the message says how. `full`: for want of space.
-    Failed { reason: String, full: bool },
-    /// The keeper has stopped.
-    Stopped,
+pub(crate) struct NoSpare {
+    /// How making one failed.
+    pub(crate) reason: String,
+    /// It failed for want of space: later it may succeed.
+    pub(crate) full: bool,
 }
 
 /// A handle on the thread.
@@ -150,6 +150,9 @@ impl Keeper {
             }
             if let Some(reason) = state.no_spare.clone() {
                 return Err(reason);
+            }
+            if let Some(reason) = state.failed.clone() {
+                return Err(NoSpare { reason, full: false });
             }
             state.spare_demanded = true;
             self.shared.changed.notify_all();
@@ -308,7 +311,7 @@ impl Worker {
         match made {
             Ok(segment) => state.spares.push_back(Arc::new(segment)),
             Err(error) => {
-                state.no_spare = Some(NoSpare::Failed { reason: error.to_string(), full: error.is_full() });
+                state.no_spare = Some(NoSpare { reason: error.to_string(), full: error.is_full() });
             }
         }
         self.shared.changed.notify_all();
@@ -330,6 +333,18 @@ impl Worker {
         let segment = prepare(&self.disk, header)?;
         self.next_bytes = bytes.saturating_mul(2);
         Ok(segment)
+    }
+}
+
+impl Drop for Worker {
+    /// A bug here must not leave the commit thread waiting for a spare that nobody makes.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.shared.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.failed.get_or_insert_with(|| "the keeper thread panicked".to_owned());
+            self.shared.changed.notify_all();
+            self.shared.commit.wake();
+        }
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct BlockMeta {
     pub(crate) total_len: u32,
     pub(crate) chain: Chain,
     pub(crate) ts_ns: u64,
-    pub(crate) remaining: u32,
     pub(crate) kind: Kind,
     /// What it holds of each topic, in order. Empty for control blocks.
     pub(crate) runs: Vec<Run>,
@@ -45,16 +44,10 @@ impl BlockMeta {
             total_len,
             chain: view.chain,
             ts_ns: view.head.ts_ns,
-            remaining: view.head.remaining,
             kind: view.head.kind,
             runs,
             control,
         }
-    }
-
-    /// The place behind the block.
-    pub(crate) fn end(&self) -> Position {
-        self.position.checked_add(self.total_len).expect("a block lies within its segment, so its end has an offset")
     }
 }
 

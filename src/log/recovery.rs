@@ -101,7 +101,6 @@ pub(crate) struct Recovered {
     pub(crate) segments: SegmentMap,
     /// Segment files whose header cannot be read, and why.
     pub(crate) broken: Vec<(SegmentNo, Corrupt)>,
-    pub(crate) base: Base,
     /// The end of the last whole group.
     pub(crate) tail: Tail,
     /// Where the chain ends: behind blocks of a group that is not whole, if there are any.
@@ -247,8 +246,8 @@ impl Parts {
                 None => None,
             }
         };
-        let Parts { superblock, segments, broken, base, .. } = self;
-        Ok(Recovered { superblock, segments, broken, base, tail, end, clean, stragglers, damage })
+        let Parts { superblock, segments, broken, .. } = self;
+        Ok(Recovered { superblock, segments, broken, tail, end, clean, stragglers, damage })
     }
 
     /// Torn or damaged: docs/FORMAT.md#torn-or-damaged

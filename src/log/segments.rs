@@ -83,10 +83,6 @@ impl Segments {
         self.map.read().expect("no holder of this lock panics").values().map(|segment| segment.header.bytes).sum()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.map.read().expect("no holder of this lock panics").len()
-    }
-
     fn locate(&self, lsn: Lsn) -> Option<(Arc<Segment>, Stretch)> {
         let map = self.map.read().expect("no holder of this lock panics");
         // From the end: the newest blocks are asked for most.

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //!     Pool --take--> Slot --Queue::write--> in flight (the queue owns it) --completion--> Pool
-//!                      `------release----------------------------------------------------^
 //! ```
 //!
 //! A slot owns its memory and moves: into the caller's hands, into the operation, back. So nobody can touch bytes that the
@@ -59,8 +58,8 @@ impl DerefMut for AlignedBuf {
     }
 }
 
-/// A piece of a queue's memory, to be filled and written. Goes back by [`Queue::write`](super::Queue::write) or
-/// [`Queue::release`](super::Queue::release); one that is merely dropped is lost to its queue.
+/// A piece of a queue's memory, to be filled and written. Goes back by [`Queue::write`](super::Queue::write); one that is
+/// merely dropped is lost to its queue.
 #[must_use = "a slot that is dropped is lost to its queue"]
 pub(crate) struct Slot {
     index: u16,

@@ -225,10 +225,6 @@ impl Host {
             .map_err(|error| Error::new("remove", name, error))
     }
 
-    pub(crate) fn free_bytes(&self) -> Result<u64> {
-        self.statvfs().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
     pub(crate) fn total_bytes(&self) -> Result<u64> {
         self.statvfs().map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize))
     }

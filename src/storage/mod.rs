@@ -295,11 +295,6 @@ impl Disk {
         each!(Disk, self, disk => disk.remove(name))
     }
 
-    /// Bytes that may still be written here, by us.
-    pub(crate) fn free_bytes(&self) -> Result<u64> {
-        each!(Disk, self, disk => disk.free_bytes())
-    }
-
     /// Bytes of the whole file system.
     pub(crate) fn total_bytes(&self) -> Result<u64> {
         each!(Disk, self, disk => disk.total_bytes())
@@ -436,11 +431,6 @@ impl Queue {
     /// The slot's memory, aligned; what it held before is still there.
     pub(crate) fn slot_bytes<'slot>(&mut self, slot: &'slot mut Slot) -> &'slot mut [u8] {
         slot.bytes_mut()
-    }
-
-    /// Gives back a slot that is not written after all.
-    pub(crate) fn release(&mut self, slot: Slot) {
-        each_queue!(self, queue => queue.pool().give(slot));
     }
 
     /// Writes the slot's first `len` bytes. The queue keeps the file open and the memory alive until the completion, and

@@ -120,7 +120,8 @@ struct State {
     /// What was there before the first op of the trace.
     base: Image,
     trace: Vec<Op>,
-    cursor: Cursor,
+    /// Made when first asked for: most disks of a crash test never crash again.
+    cursor: Option<Cursor>,
     faults: Vec<Fault>,
     faults_fired: u64,
     writers: usize,
@@ -191,7 +192,7 @@ impl SimDisk {
             names,
             next_inode: files.keys().next_back().map_or(1, |last| last + 1),
             files,
-            cursor: Cursor { at: 0, image: base.clone() },
+            cursor: None,
             base,
             trace: Vec::new(),
             faults: Vec::new(),
@@ -318,10 +319,8 @@ impl State {
     /// The image just before op `at`.
     fn image(&mut self, at: usize) -> &Image {
         assert!(at <= self.trace.len(), "op {at} of {}", self.trace.len());
-        let cursor = &mut self.cursor;
-        if at < cursor.at {
-            *cursor = Cursor { at: 0, image: self.base.clone() };
-        }
+        self.cursor.take_if(|cursor| at < cursor.at);
+        let cursor = self.cursor.get_or_insert_with(|| Cursor { at: 0, image: self.base.clone() });
         while cursor.at < at {
             cursor.image.follow(&self.trace, cursor.at);
             cursor.at += 1;
@@ -578,11 +577,6 @@ impl SimDisk {
             None => return Err(Error::new("remove", name, io::ErrorKind::NotFound)),
         }
         Ok(())
-    }
-
-    pub(crate) fn free_bytes(&self) -> Result<u64> {
-        let used: u64 = self.state().files.values().map(Content::len).sum();
-        Ok(DEVICE_BYTES.saturating_sub(used))
     }
 
     pub(crate) fn total_bytes(&self) -> Result<u64> {

@@ -8,8 +8,8 @@
 //!
 //! **Who owns what.** The kernel reads a slot and uses a descriptor from the moment an operation is submitted until its
 //! completion has come. All that time the [`Flight`] owns both; only a completion, matched by index *and* generation, takes
-//! them out. Should the ring itself fail, no completion will ever come: then the flights, the ring and LOCK are leaked, since
-//! the kernel may go on using them, and every caller is told.
+//! them out. Should the ring itself fail with operations in flight, no completion will ever come: then they, the ring and
+//! LOCK are leaked, since the kernel may go on using them, and every caller is told.
 //!
 //! **The thread.** The ring is made disabled, in whatever thread, and enabled at the first operation: from there on the
 //! kernel lets that thread only submit (SINGLE_ISSUER), and hands completions to it when it asks (DEFER_TASKRUN).
@@ -237,7 +237,7 @@ struct Flight {
 }
 
 fn key_of(index: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | index as u64
+    (u64::from(generation) << 32) | index as u64
 }
 
 pub(crate) struct UringQueue {
@@ -291,6 +291,12 @@ impl UringQueue {
 
     pub(crate) fn pool(&mut self) -> &mut Pool {
         &mut self.pool
+    }
+
+    /// The ring belongs to one thread by now.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the conformance suite asks"))]
+    pub(crate) fn is_bound(&self) -> bool {
+        self.enabled && self.ring.as_ref().is_ok_and(|ring| ring.params().is_setup_single_issuer())
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -497,23 +503,23 @@ impl UringQueue {
     /// Gives the ring up. What it works on stays the kernel's for ever.
     fn break_down(&mut self, errno: Errno) {
         let ring = mem::replace(&mut self.ring, Err(errno));
-        for flight in mem::take(&mut self.flights) {
-            if let Some(op) = flight.op {
-                let result = Err(op.failed(errno));
-                self.ready.push(Completion { token: op.token, result });
-                mem::forget(op);
-            }
+        // The armed read may complete as long as there is a ring, and closing one takes the kernel a while.
+        mem::forget(mem::replace(&mut self.wake_count, AlignedBuf::new(mem::size_of::<u64>())));
+        self.wake_armed = false;
+        if self.in_kernel > 0 {
+            mem::forget(ring);
+            // Registered with the ring, so as much the kernel's as what is in flight.
+            self.pool.leak();
+            // A write may still land, so nobody else may have the folder while this process lives.
+            mem::forget(self.host.clone());
+        }
+        for op in mem::take(&mut self.flights).into_iter().filter_map(|flight| flight.op) {
+            self.ready.push(Completion { token: op.token, result: Err(op.failed(errno)) });
+            mem::forget(op);
         }
         self.in_kernel = 0;
         self.vacant.clear();
         self.backlog.clear();
-        mem::forget(ring);
-        mem::forget(mem::replace(&mut self.wake_count, AlignedBuf::new(mem::size_of::<u64>())));
-        // Registered with the ring, so as much the kernel's as what is in flight.
-        self.pool.leak();
-        // A write may still land, so nobody else may have the folder while this process lives.
-        mem::forget(self.host.clone());
-        self.wake_armed = false;
         self.waker.break_down();
     }
 }
@@ -559,5 +565,96 @@ impl Drop for UringQueue {
             // Closing would do it too, some time later.
             let _ = ring.submitter().unregister_files();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Access, Disk, File, IoMode};
+
+    const PAGE: usize = 4096;
+
+    /// Plays the kernel for one write of four pages: `land` gets the results in turn, each for what had been submitted.
+    /// Afterwards the real kernel does what is left. `None`: there is no ring here.
+    fn after_results(results: &[i32]) -> Option<(Result<()>, Vec<u8>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = match Disk::open(folder.path(), IoMode::Uring, Access::Write) {
+            Ok(disk) => disk,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        let Disk::Host(host) = &disk else { unreachable!("a folder of this machine") };
+        let File::Host(file) = disk.create("file", 4 * PAGE as u64).unwrap() else {
+            unreachable!("a file of this machine")
+        };
+        let mut queue = UringQueue::new(host).unwrap();
+        let mut slot = queue.pool().take(4 * PAGE).unwrap();
+        slot.bytes_mut()[..4 * PAGE].fill(7);
+        queue.write(Token(1), &file, 0, slot, 4 * PAGE, Sync::Durable);
+        for result in results {
+            let key = queue.backlog.pop_back().unwrap();
+            queue.land(key, *result);
+        }
+        let mut done = Vec::new();
+        while queue.in_flight() > 0 {
+            queue.wait(&mut done);
+        }
+        let mut written = vec![0; 4 * PAGE];
+        file.read_at(&mut written, 0).unwrap();
+        assert_eq!(done.len(), 1);
+        Some((done.remove(0).result, written))
+    }
+
+    #[test]
+    fn a_short_write_is_submitted_again_for_the_rest() {
+        // The kernel only claims to have written the first two pages, so they stay zeros; 100 bytes more are no whole sector.
+        let Some((result, written)) = after_results(&[PAGE as i32, PAGE as i32 + 100]) else { return };
+        result.unwrap();
+        assert_eq!(written, [vec![0; 2 * PAGE], vec![7; 2 * PAGE]].concat());
+    }
+
+    #[test]
+    fn an_interrupted_write_is_submitted_again() {
+        let Some((result, written)) = after_results(&[-Errno::INTR.raw_os_error(), -Errno::AGAIN.raw_os_error()])
+        else {
+            return;
+        };
+        result.unwrap();
+        assert_eq!(written, vec![7; 4 * PAGE]);
+    }
+
+    #[test]
+    fn a_write_that_makes_no_way_fails_and_so_does_the_rest_of_a_short_one() {
+        let Some((result, _)) = after_results(&[100]) else { return };
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WriteZero);
+        let Some((result, _)) = after_results(&[PAGE as i32, -Errno::NOSPC.raw_os_error()]) else { return };
+        assert!(result.unwrap_err().is_full());
+    }
+
+    #[test]
+    fn the_ring_holds_lock_for_the_time_after_a_sigkill() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = match Disk::open(folder.path(), IoMode::Uring, Access::Write) {
+            Ok(disk) => disk,
+            Err(error) => return println!("skipped: {error}"),
+        };
+        let Disk::Host(host) = &disk else { unreachable!("a folder of this machine") };
+        let queue = UringQueue::new(host).unwrap();
+        let ring = queue.ring.as_ref().unwrap();
+        // The kernel lists the ring's registered files here, one a line: "    0: /tmp/.tmpXXXXXX/LOCK".
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ring.as_raw_fd())).unwrap();
+        let lock = folder.path().join("LOCK");
+        assert!(info.contains("UserFiles:\t1\n"), "{info}");
+        assert!(info.lines().any(|line| line.ends_with(&*lock.to_string_lossy())), "{info}");
+    }
+
+    #[test]
+    fn an_operator_reads_why_and_what_to_type() {
+        let text = cause_and_cure(&Errno::NOMEM.into());
+        assert!(text.starts_with("io_uring cannot be had: there is not enough locked memory"), "{text}");
+        assert!(text.ends_with("cure: raise RLIMIT_MEMLOCK (LimitMEMLOCK= in the unit)"), "{text}");
     }
 }

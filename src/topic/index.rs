@@ -106,6 +106,11 @@ impl Index {
         topics.by_id.iter().flatten().filter_map(|topic| topic.info()).collect()
     }
 
+    /// How many topics the log has.
+    pub(crate) fn len(&self) -> usize {
+        self.topics.read().expect("no holder of this lock panics").by_id.iter().flatten().count()
+    }
+
     /// The next offset of each topic by number; 0 for the control topic.
     pub(crate) fn next_offsets(&self) -> Vec<u64> {
         let topics = self.topics.read().expect("no holder of this lock panics");

@@ -139,7 +139,7 @@ impl Reader<'_> {
             gathered.map_err(|damage| self.damaged(name, &topic, before, damage))?;
             if batch.next_offset == before {
                 if !batch.entries.is_empty() {
-                    break; // as above: first what lies before the gap
+                    break; // as above: what lies before the gap is good
                 }
                 // The index jumps over this offset: a survey of a damaged log found only what lies around it.
                 let damage =

@@ -86,6 +86,7 @@ fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
 fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: Option<Effort>) -> usize {
     let acknowledged = promised(&recording.disk, at);
     let verdict = catch_unwind(AssertUnwindSafe(|| {
+        crate::slots::no_block_is_younger_than_a_slot(&disk)?;
         let seen = look(&recording.submitted, &disk, acknowledged)?;
         match effort {
             None => Ok(1),
@@ -94,7 +95,11 @@ fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: O
     }));
     let verdict = verdict.unwrap_or_else(|_| Err("the program panicked".to_owned()));
     verdict.unwrap_or_else(|what| {
-        panic!("{what}\n  cut before operation {at} of {}: {}\n  survivors: {how}", recording.disk.trace_len(), recording.disk.op(at))
+        panic!(
+            "{what}\n  cut before operation {at} of {}: {}\n  survivors: {how}",
+            recording.disk.trace_len(),
+            recording.disk.op(at)
+        )
     })
 }
 
@@ -137,6 +142,14 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             disk.mark(batches as u64);
         }
     }
+    crate::slots::no_block_is_younger_than_a_slot(disk)?;
+    for slot in [0, 1] {
+        let rotten = disk.copy();
+        if crate::slots::let_rot(&rotten, slot) {
+            look(&submitted, &rotten, submitted.batches.len())
+                .map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
+        }
+    }
     let mut random = Random(at as u64);
     for _ in 0..effort.second_crashes {
         let second = random.below(disk.trace_len() + 1);
@@ -145,8 +158,9 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             1 => Survivors::Everything,
             _ => Survivors::Seeded(random.next()),
         };
-        look(&submitted, &disk.crash(second, &survivors), promised(disk, second))
-            .map_err(|what| format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second)))?;
+        look(&submitted, &disk.crash(second, &survivors), promised(disk, second)).map_err(|what| {
+            format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
+        })?;
     }
     Ok(effort.second_crashes)
 }

@@ -69,7 +69,9 @@ fn strike_each(kind: FaultKind, error: FaultError, from_then_on: bool) -> usize 
         }
         halts += usize::from(run.halted);
         let end = run.disk.trace_len();
-        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)] {
+        for survivors in
+            [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)]
+        {
             let restarted = run.disk.crash(end, &survivors);
             let seen = look(&run.submitted, &restarted, run.acknowledged)
                 .unwrap_or_else(|what| panic!("{what}\n  {fault:?}, {survivors:?}"));

@@ -53,9 +53,10 @@ pub(crate) fn record(seed: u64) -> Recording {
     Recording { disk, submitted, writing: Writing::Leader }
 }
 
-/// Waits for every ticket and notes it in the recording: from here on the batch must never be missing.
+/// Waits for every ticket and notes it in the recording: from here on the batch must never be missing. The last first: its
+/// acknowledgement is one for all before it, so one that is answered out of order is a promise too early.
 fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Ticket)>) {
-    for (number, ticket) in waiting.drain(..) {
+    for (number, ticket) in waiting.drain(..).rev() {
         ticket.wait().expect("nothing fails here");
         disk.mark(number as u64 + 1);
     }

@@ -57,12 +57,13 @@ pub(crate) fn record(seed: u64) -> Recording {
     let mut random = Random(seed ^ 0xabcd);
     let half = history.groups.len() / 2;
     for part in [&history.groups[..half], &history.groups[half..]] {
-        let log = Engine::open_mirror_sim(&disk, Some(history.log_id), options(seed)).expect("the simulated disk opens");
+        let log =
+            Engine::open_mirror_sim(&disk, Some(history.log_id), options(seed)).expect("the simulated disk opens");
         let mut waiting = Vec::new();
         for group in part {
             waiting.push((group.batches, log.apply(group.blocks.clone()).expect("the leader's blocks are good")));
             if random.below(3) > 0 {
-                for (batches, ticket) in waiting.drain(..) {
+                for (batches, ticket) in waiting.drain(..).rev() {
                     ticket.wait().expect("nothing fails here");
                     disk.mark(batches as u64);
                 }

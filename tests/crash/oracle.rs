@@ -47,7 +47,9 @@ impl Submitted {
         }
         match expected.values().find(|entries| !entries.is_empty()) {
             None => Ok(batches),
-            Some(missing) => Err(format!("{} entries of another topic are missing before the last batch", missing.len())),
+            Some(missing) => {
+                Err(format!("{} entries of another topic are missing before the last batch", missing.len()))
+            }
         }
     }
 }

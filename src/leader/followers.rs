@@ -1,0 +1,315 @@
+//! Who follows, how far each is, and how far behind.
+//!
+//! A follower that has gone stays in the list: one that is eight days behind and not connected is the one an operator has to
+//! see. Lag is told three ways, because each alone can lie: blocks (exact), bytes (what was sent is exact, the rest is estimated from the
+//! log's mean), and seconds since the follower's log stopped being all of ours (0 when it is all of ours, however idle we are).
+//!
+//! Layer: leader. Uses `lsn`. Knows nothing of streams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::{Phase, Server};
+use crate::engine::Status;
+use crate::lsn::Lsn;
+use crate::net::endpoint::close;
+use crate::wire::Code;
+use crate::wire::leader::Progress;
+
+/// Followers that are remembered after they have gone.
+const REMEMBERED_MAX: usize = 64;
+
+/// Moments at which the durable watermark is remembered, and how many of them: half an hour at the coarsest.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+const SAMPLES_MAX: usize = 18_000;
+
+/// One follower, for `status`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FollowerRow {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) durable_lsn: u64,
+    pub(crate) lag_blocks: u64,
+    pub(crate) lag_bytes: u64,
+    pub(crate) lag_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    CatchingUp,
+    Streaming,
+    Disconnected,
+    Diverged,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::CatchingUp => "catching-up",
+            State::Streaming => "streaming",
+            State::Disconnected => "disconnected",
+            State::Diverged => "diverged",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Follower {
+    name: String,
+    state: State,
+    /// Which of its connections counts: the newest.
+    serial: u64,
+    connection: Option<quinn::Connection>,
+    sent: Lsn,
+    durable: Lsn,
+    /// Ends of what was sent and is not acknowledged, with their bytes.
+    unacked: VecDeque<(Lsn, u64)>,
+    seen: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    followers: BTreeMap<u128, Follower>,
+    serial: u64,
+    /// When the durable watermark reached what.
+    samples: VecDeque<(Lsn, Instant)>,
+}
+
+/// Every follower that this node knows of.
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    table: Mutex<Table>,
+    moved: Notify,
+}
+
+/// One connection's place in the list; gives it up when dropped.
+#[derive(Debug)]
+pub(super) struct Registration {
+    followers: Arc<Followers>,
+    node_id: u128,
+    serial: u64,
+}
+
+impl Followers {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder of this lock panics")
+    }
+
+    /// A follower whose claim was proved. An older connection of the same node is closed: a killed follower is back before
+    /// its old connection is given up, and must not have to wait for that.
+    pub(super) fn register(
+        self: &Arc<Followers>,
+        node_id: u128,
+        name: String,
+        connection: quinn::Connection,
+        start: Lsn,
+    ) -> Registration {
+        let mut table = self.table();
+        table.serial += 1;
+        let serial = table.serial;
+        let (state, seen) = (State::CatchingUp, Instant::now());
+        let follower = Follower {
+            name,
+            state,
+            serial,
+            connection: Some(connection),
+            sent: start,
+            durable: start,
+            unacked: VecDeque::new(),
+            seen,
+        };
+        let before = table.followers.insert(node_id, follower);
+        if let Some(old) = before.and_then(|before| before.connection) {
+            close(&old, Code::REPLACED, "the same follower has connected again");
+        }
+        table.forget_oldest();
+        Registration { followers: Arc::clone(self), node_id, serial }
+    }
+
+    /// A follower whose claim was refuted.
+    pub(super) fn refuted(&self, node_id: u128, name: String, durable: Lsn) {
+        let mut table = self.table();
+        table.serial += 1;
+        let serial = table.serial;
+        let (state, seen, unacked) = (State::Diverged, Instant::now(), VecDeque::new());
+        let follower = Follower { name, state, serial, connection: None, sent: durable, durable, unacked, seen };
+        table.followers.insert(node_id, follower);
+        table.forget_oldest();
+    }
+
+    /// Resolves when every connected follower has acknowledged all below `lsn`.
+    pub(super) async fn all_acknowledge(&self, lsn: Lsn) {
+        loop {
+            let moved = self.moved.notified();
+            if self.behind(lsn).is_empty() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Connected followers that have not acknowledged all below `lsn`.
+    pub(super) fn behind(&self, lsn: Lsn) -> Vec<String> {
+        let table = self.table();
+        let connected = table.followers.values().filter(|follower| follower.connection.is_some());
+        connected.filter(|follower| follower.durable < lsn).map(|follower| follower.name.clone()).collect()
+    }
+
+    /// How each is, seen from this log.
+    pub(super) fn rows(&self, log: &Status) -> Vec<FollowerRow> {
+        let table = self.table();
+        let blocks = log.durable_lsn.blocks_since(Lsn::FIRST).max(1);
+        let mean_bytes = log.log_bytes / blocks;
+        let row = |follower: &Follower| {
+            let unsent = log.durable_lsn.blocks_since(follower.sent);
+            let unacked: u64 = follower.unacked.iter().map(|(_, bytes)| bytes).sum();
+            FollowerRow {
+                name: follower.name.clone(),
+                state: follower.state.name(),
+                durable_lsn: follower.durable.get(),
+                lag_blocks: log.durable_lsn.blocks_since(follower.durable),
+                lag_bytes: unacked + unsent * mean_bytes,
+                lag_seconds: table.lag_seconds(follower.durable, log.durable_lsn, Instant::now()),
+            }
+        };
+        table.followers.values().map(row).collect()
+    }
+}
+
+impl Table {
+    fn forget_oldest(&mut self) {
+        while self.followers.len() > REMEMBERED_MAX {
+            let gone = self.followers.iter().filter(|(_, follower)| follower.connection.is_none());
+            let Some(oldest) = gone.min_by_key(|(_, follower)| follower.seen).map(|(&id, _)| id) else { return };
+            self.followers.remove(&oldest);
+        }
+    }
+
+    fn sample(&mut self, durable: Lsn, now: Instant) {
+        if self.samples.back().is_some_and(|&(last, _)| last >= durable) {
+            return;
+        }
+        self.samples.push_back((durable, now));
+        if self.samples.len() > SAMPLES_MAX {
+            // Every second one of the older half: the far past needs no fine steps.
+            let mut i = 0;
+            self.samples.retain(|_| {
+                i += 1;
+                i > SAMPLES_MAX / 2 || i % 2 == 0
+            });
+        }
+    }
+
+    /// Seconds since our log first had something that the follower's has not.
+    fn lag_seconds(&self, acked: Lsn, durable: Lsn, now: Instant) -> f64 {
+        if acked >= durable {
+            return 0.0;
+        }
+        let first_beyond = self.samples.partition_point(|&(lsn, _)| lsn <= acked);
+        let since = self.samples.get(first_beyond).map_or(now, |&(_, at)| at);
+        now.saturating_duration_since(since).as_secs_f64()
+    }
+}
+
+impl Registration {
+    /// What is done to the entry, unless a newer connection has taken it over.
+    fn with(&self, change: impl FnOnce(&mut Follower)) {
+        let mut table = self.followers.table();
+        if let Some(follower) = table.followers.get_mut(&self.node_id)
+            && follower.serial == self.serial
+        {
+            follower.seen = Instant::now();
+            change(follower);
+        }
+    }
+
+    /// Blocks below `end`, `bytes` of them, are on their way.
+    pub(super) fn sent(&self, end: Lsn, bytes: u64) {
+        self.with(|follower| {
+            follower.sent = end;
+            follower.unacked.push_back((end, bytes));
+        });
+    }
+
+    /// Everything durable has been sent once: from now on it streams.
+    pub(super) fn caught_up(&self) {
+        self.with(|follower| follower.state = State::Streaming);
+    }
+
+    /// The follower has got on.
+    pub(super) fn acknowledged(&self, progress: Progress) {
+        self.with(|follower| {
+            follower.durable = progress.durable;
+            while follower.unacked.front().is_some_and(|&(end, _)| end <= progress.durable) {
+                follower.unacked.pop_front();
+            }
+        });
+        self.followers.moved.notify_waiters();
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.with(|follower| {
+            follower.state = State::Disconnected;
+            follower.connection = None;
+            // What was on its way is lost with the connection.
+            follower.unacked.clear();
+            follower.sent = follower.durable;
+        });
+        self.followers.moved.notify_waiters();
+    }
+}
+
+/// Remembers when the durable watermark reached what, so that lag can be told in seconds.
+pub(super) async fn sample(server: Arc<Server>) {
+    let mut phase = server.phase.subscribe();
+    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = phase.wait_for(|&phase| phase == Phase::Closing) => return,
+        }
+        if let Some(log) = server.setup.log.get() {
+            server.followers.table().sample(log.durable().lsn(), Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_lag_count_from_the_first_block_that_is_missing_and_are_none_on_an_idle_leader() {
+        let mut table = Table::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (lsn, seconds) in [(10, 0), (20, 5), (30, 9)] {
+            table.sample(Lsn::new(lsn), at(seconds));
+        }
+        table.sample(Lsn::new(30), at(50));
+        let lag = |acked| table.lag_seconds(Lsn::new(acked), Lsn::new(30), at(60)).round() as u64;
+        assert_eq!(lag(30), 0);
+        assert_eq!(lag(29), 51);
+        assert_eq!(lag(20), 51);
+        assert_eq!(lag(10), 55);
+        assert_eq!(lag(1), 60);
+    }
+
+    #[test]
+    fn samples_are_bounded_and_keep_the_past() {
+        let mut table = Table::default();
+        let start = Instant::now();
+        for i in 1..100_000u64 {
+            table.sample(Lsn::new(i), start + SAMPLE_EVERY * i as u32);
+        }
+        assert!(table.samples.len() <= SAMPLES_MAX);
+        let lag = table.lag_seconds(Lsn::new(50_000), Lsn::new(100_000), start + SAMPLE_EVERY * 100_000);
+        assert!((4_500.0..5_500.0).contains(&lag), "{lag}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Leader and client over loopback QUIC.
