@@ -2,7 +2,7 @@
 //! that must write something else is a new version, with a folder of its own beside the old ones.
 //!
 //! `tests/golden/v1` is a leader's folder: two topics; batches of 1, 256 and 300 entries; a reign that was closed in order and one that lost its
-//! power in the middle of a batch of 600; four segments of 64 KiB. It has no LOCK (empty, made by the first opening for writing).
+//! power in the middle of a batch of 600; three segments of 64 KiB. It has no LOCK (empty, made by the first opening for writing).
 //! `expected.txt` says what was in it when it was made, block by block; the entries are those of [`entry`].
 
 use std::collections::BTreeMap;
