@@ -50,7 +50,8 @@ fn with_certificate(address: String, tls: Option<PathBuf>, command: &str) -> Res
         None => {
             let message = format!("the node at {address} asks for a certificate, and --tls names none");
             Err(Failure::new(Exit::NotAllowed, message).hint(format!(
-                "{command} --node {address} --tls DATA/tls/admin   (DATA: the node's folder; or a folder that `walrus-node cert issue` made)"
+                "{command} --node {address} --tls DATA/tls/admin   (DATA: the node's folder; or a folder made by \
+                 `walrus-node cert issue`)"
             )))
         }
     }

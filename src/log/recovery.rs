@@ -275,14 +275,36 @@ impl Parts {
         let here = end.position;
         let next = self.segments.keys().chain(self.broken.iter().map(|(number, _)| number));
         let Some(next) = next.filter(|number| **number > here.segment()).min() else { return Ok(here) };
-        let untouched = match self.segments.get(&here.segment()) {
-            Some(segment) if here.offset() < segment.header.blocks_end() => {
-                is_zero(&Window::new(&self.segments).load(segment, here.offset(), ENVELOPE_BYTES)?[..ENVELOPE_BYTES])
-            }
-            _ => true,
-        };
         let start_of_next = Position::new(*next, first_position(self.superblock.now.align).offset());
-        Ok(if untouched { start_of_next } else { here })
+        let Some(segment) = self.segments.get(&here.segment()) else { return Ok(start_of_next) };
+        if here.offset() >= segment.header.blocks_end() {
+            return Ok(start_of_next);
+        }
+        let zeros =
+            is_zero(&Window::new(&self.segments).load(segment, here.offset(), ENVELOPE_BYTES)?[..ENVELOPE_BYTES]);
+        let hint = self.superblock.now.hint.position;
+        let recorded = hint.segment() == here.segment() && hint > here;
+        let lost_here = !zeros || recorded || self.goes_on_behind(segment, end, start_of_next)?;
+        Ok(if lost_here { here } else { start_of_next })
+    }
+
+    /// Whether a later block lies behind the end in this segment, or begins the next: then the zeros at the end are a lost write, and
+    /// the block that is missing should be there.
+    fn goes_on_behind(&self, segment: &Segment, end: &Tail, start_of_next: Position) -> Result<bool, OpenError> {
+        let mut window = Window::new(&self.segments);
+        let offsets = (end.position.offset()..segment.header.blocks_end()).step_by(segment.header.align as usize);
+        let here = offsets.map(|offset| (segment, Position::new(segment.number(), offset)));
+        let next = self.segments.get(&start_of_next.segment()).map(|next| (&**next, start_of_next));
+        for (segment, position) in here.chain(next) {
+            if let Ok(view) = window.block(segment, position)? {
+                let dead =
+                    self.superblock.now.fences.iter().any(|fence| fence.kills(position, view.envelope.incarnation));
+                if !dead && view.portable.head.lsn > end.lsn {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 
