@@ -36,7 +36,7 @@ use crate::wire::message::{Ext, Message, Refused, StatusRequest, Topics, TopicsR
 use crate::wire::{Code, Encoded, Frame, Violation};
 
 /// How long [`Client::close`] waits at most. The word is on its way much sooner; nobody has to answer it.
-const GOODBYE: Duration = Duration::from_millis(20);
+const GOODBYE: Duration = Duration::from_millis(50);
 
 /// A node as it introduced itself.
 #[derive(Clone, Debug)]

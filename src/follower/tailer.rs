@@ -241,7 +241,8 @@ impl<'a> Following<'a> {
                 flushed = self.writer.flush(), if !self.writer.is_empty() => flushed?,
                 frame = self.reader.next() => match frame? {
                     Some(frame) => self.session.handle_frame(self.start.elapsed(), &frame)?,
-                    None => return Err(Violation::protocol("the leader ended the control stream").into()),
+                    // A process that ends may take its streams along before its connection.
+                    None => return Err(Violation::new(Code::HEARTBEAT_TIMEOUT, "the leader ended the control stream").into()),
                 },
                 () = sleep_until(due.into()) => {
                     self.session.handle_timeout(self.start.elapsed(), self.durable(), clock_ns())?;
@@ -304,7 +305,9 @@ impl<'a> Following<'a> {
 
     async fn follow_from(&mut self, start: Lsn) -> Result<(), StreamError> {
         let opened = timeout(HELLO_TIMEOUT, self.connected.connection.accept_uni()).await;
-        let recv = opened.map_err(|_| Violation::protocol("Subscribed, but no stream of blocks comes"))??;
+        // No broken rule: a leader that was killed between the two looks just like this, and it comes back.
+        let silent = |_| Violation::new(Code::HEARTBEAT_TIMEOUT, "Subscribed, but no stream of blocks comes");
+        let recv = opened.map_err(silent)??;
         self.progress.send_replace(Progress { received: start, durable: start });
         self.tailer.lag.connected();
         tracing::info!(leader = %self.tailer.leader, name = %self.connected.peer.name, from_lsn = %start, "following");
