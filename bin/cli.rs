@@ -123,7 +123,15 @@ pub(crate) struct Append {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Lines in a batch, which is all or nothing: 1 to 2000
-    #[arg(long, value_name = "N", env = "WALRUS_BATCH", hide_env_values = true, default_value = "1", allow_negative_numbers = true, value_parser = batch)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WALRUS_BATCH",
+        hide_env_values = true,
+        default_value = "1",
+        allow_negative_numbers = true,
+        value_parser = batch
+    )]
     pub(crate) batch: usize,
     #[command(flatten)]
     pub(crate) format: Format,
