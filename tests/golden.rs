@@ -1,9 +1,9 @@
 //! Folders of released versions of the format, read by this one. They are never edited: a version that cannot read them is broken, and one
 //! that must write something else is a new version, with a folder of its own beside the old ones.
 //!
-//! `tests/golden/v1` is a leader's folder: two topics; batches of 1, 256 and 300 entries; a reign that was closed in order and one that lost its
-//! power in the middle of a batch of 600; three segments of 64 KiB. It has no LOCK (empty, made by the first opening for writing).
-//! `expected.txt` says what was in it when it was made, block by block; the entries are those of [`entry`].
+//! `tests/golden/v1` is a leader's folder: two topics; batches of 1, 256 and 300 entries; a reign that was closed in order and one that
+//! lost its power in the middle of a batch of 600; three segments of 64 KiB. It has no LOCK (empty, made by the first opening for
+//! writing). `expected.txt` says what was in it when it was made, block by block; the entries are those of [`entry`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,13 +30,7 @@ fn folder_v1() -> PathBuf {
 }
 
 fn options() -> Options {
-    Options {
-        segment_bytes_first: 64 << 10,
-        segment_bytes_max: 64 << 10,
-        io: io_mode(),
-        seed: Some(1),
-        ..Options::default()
-    }
+    Options { segment_bytes_first: 64 << 10, segment_bytes_max: 64 << 10, io: io_mode(), seed: Some(1) }
 }
 
 fn io_mode() -> IoMode {

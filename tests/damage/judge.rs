@@ -83,7 +83,7 @@ impl Blow {
 }
 
 /// The simulated disk turns single bits over, durably; so any change is made of those.
-fn overwrite(disk: &SimDisk, file: &str, at: usize, now: &[u8], then: &[u8]) {
+pub(crate) fn overwrite(disk: &SimDisk, file: &str, at: usize, now: &[u8], then: &[u8]) {
     for (i, (now, then)) in now.iter().zip(then).enumerate() {
         for bit in (0..8).filter(|bit| (now ^ then) >> bit & 1 == 1) {
             disk.flip_bit(file, (at + i) as u64, bit);

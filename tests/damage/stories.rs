@@ -2,6 +2,7 @@
 
 use walrus_node::{ReadError, ReadLimit, Viewer};
 
+use crate::judge::overwrite;
 use crate::layout::ALIGN;
 use crate::specimen::{Specimen, closed};
 
@@ -38,10 +39,8 @@ fn a_block_whose_first_sector_was_lost_is_named_where_it_was() {
     let last = specimen.blocks.last().unwrap();
     for lost in [block_of_orders(&specimen, 1), last] {
         let disk = specimen.disk.copy();
-        let now = &specimen.files[&lost.file];
-        for byte in lost.offset..lost.offset + ALIGN {
-            (0..8).filter(|bit| now[byte] >> bit & 1 == 1).for_each(|bit| disk.flip_bit(&lost.file, byte as u64, bit));
-        }
+        let now = &specimen.files[&lost.file][lost.offset..lost.offset + ALIGN];
+        overwrite(&disk, &lost.file, lost.offset, now, &[0; ALIGN]);
         let viewer = Viewer::open_sim(&disk).unwrap();
         let named = &viewer.verification().damage[0];
         assert_eq!((named.segment.get(), named.file_offset as usize), (lost.segment, lost.offset), "{named}");
