@@ -49,13 +49,23 @@ const MTU_MAX: u16 = 6_500;
 /// Room for a packet of that size with its IPv6 and UDP headers taken off.
 const UDP_PAYLOAD_MAX: u16 = MTU_MAX + 20;
 
+/// Bytes that may be on their way before the first acknowledgement. Skips the slow start of a local network, and must be many
+/// packets of the largest size: quinn (0.11) holds even a CONNECTION_CLOSE back while the window is full, and once closed it reads
+/// no acknowledgement that would open it. With its default of 12 KB one MTU probe on its way was enough, and the peer never
+/// heard why it was closed.
+const INITIAL_WINDOW: u64 = 1 << 20;
+
 const _: () = assert!(MTU_MAX as usize * 10 <= 65_507);
+const _: () = assert!(INITIAL_WINDOW >= 64 * MTU_MAX as u64);
 
 fn transport(bidi: u32, uni: u32) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     let mut mtu = quinn::MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_MAX);
+    let mut congestion = quinn::congestion::CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW);
     config
+        .congestion_controller_factory(Arc::new(congestion))
         .max_concurrent_bidi_streams(bidi.into())
         .max_concurrent_uni_streams(uni.into())
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
