@@ -8,7 +8,7 @@ use crate::text::parse_time_ns;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     /// The first entry that is still there.
-    Start,
+    First,
     /// Behind the last one.
     End,
     /// This offset.
@@ -25,7 +25,7 @@ impl FromStr for Start {
     fn from_str(text: &str) -> Result<Start, String> {
         let number = |digits: &str| digits.parse().map_err(|_| format!("{digits:?} is not a number of entries"));
         match text {
-            "start" => Ok(Start::Start),
+            "start" => Ok(Start::First),
             "end" => Ok(Start::End),
             _ => match (text.strip_prefix('-'), text.strip_prefix('@')) {
                 (Some(last), _) => number(last).map(Start::Last),
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn every_form_is_read_and_nothing_else() {
         let read = |text: &str| text.parse::<Start>();
-        assert_eq!(read("start"), Ok(Start::Start));
+        assert_eq!(read("start"), Ok(Start::First));
         assert_eq!(read("end"), Ok(Start::End));
         assert_eq!(read("0"), Ok(Start::Offset(0)));
         assert_eq!(read("-10"), Ok(Start::Last(10)));

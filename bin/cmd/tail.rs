@@ -91,7 +91,7 @@ fn first_offset(dir: &Path, viewer: &Viewer, topic: &str, start: Start) -> Resul
         }));
     };
     Ok(match start {
-        Start::Start => info.first_offset,
+        Start::First => info.first_offset,
         Start::End => info.next_offset,
         Start::Offset(offset) => offset,
         Start::Last(entries) => info.next_offset.saturating_sub(entries).max(info.first_offset),
@@ -101,7 +101,7 @@ fn first_offset(dir: &Path, viewer: &Viewer, topic: &str, start: Start) -> Resul
 
 fn of_node(node: &NodeAt, command: &str, start: Start, to_end: bool, printer: &mut Printer) -> Result<(), Failure> {
     let start = match start {
-        Start::Start => ReadStart::Start,
+        Start::First => ReadStart::Start,
         Start::End => ReadStart::End,
         Start::Offset(offset) => ReadStart::Offset(offset),
         Start::Last(entries) => ReadStart::Last(entries),

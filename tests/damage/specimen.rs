@@ -108,7 +108,11 @@ impl Specimen {
         assert!(self.blocks.iter().any(|block| block.total_len > 4096), "a block of several sectors");
         assert_eq!(self.blocks.iter().filter(|block| !block.is_data).count(), 2 + self.topics.len(), "reigns, topics");
         let entries: usize = self.blocks.iter().filter(|block| block.is_data).map(|block| block.entries.len()).sum();
-        assert_eq!(entries, self.topics.iter().map(|(_, entries)| entries.len()).sum::<usize>(), "every entry has its block");
+        assert_eq!(
+            entries,
+            self.topics.iter().map(|(_, entries)| entries.len()).sum::<usize>(),
+            "every entry has its block"
+        );
     }
 }
 
