@@ -63,7 +63,7 @@ fn strike_each(kind: FaultKind, error: FaultError, from_then_on: bool) -> usize 
         let fault = Fault { kind, nth, error, from_then_on };
         let run = run_with(fault, 7);
         if !run.fired {
-            println!("{kind:?} {error:?}: struck {} times, halted {halts} times", nth - 1);
+            crate::report(&format!("{kind:?} {error:?}: struck {} times, halted {halts} times", nth - 1));
             assert!(nth > 1, "a fault that never fires proves nothing");
             return halts;
         }
