@@ -14,8 +14,8 @@ pub struct Options {
     /// How to reach the disk. Default: io_uring, plain system calls where it cannot be had. Change it to find out which of the two
     /// a problem belongs to.
     pub io: IoMode,
-    /// Bytes of the first segment of a new log; each further one is twice as long as the one before. Default 16 MiB, 64 KiB to
-    /// 4 GiB. Smaller for tests and very small disks.
+    /// Bytes of a segment of a new log; later ones are an eighth of the log. Default 16 MiB, 64 KiB to 4 GiB. Smaller for tests
+    /// and very small disks.
     pub segment_bytes_first: u64,
     /// Bytes that a segment grows to. Default 256 MiB; never more than 1/32 of the file system.
     pub segment_bytes_max: u64,

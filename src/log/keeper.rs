@@ -24,7 +24,7 @@ use super::tail::Tail;
 use crate::entropy::Entropy;
 use crate::format::segment::SegmentHeader;
 use crate::ids::{Epoch, LogId, RunId, SegmentNo};
-use crate::limits::{HINT_REFRESH_BYTES, HINT_WINDOW_BYTES};
+use crate::limits::{ALIGN_MAX, HINT_REFRESH_BYTES, HINT_WINDOW_BYTES};
 use crate::storage::{self, Disk, Waker};
 
 /// Spares kept ready. One is enough for the straight line; the rewrite after a failed flush will want a second.
@@ -33,13 +33,25 @@ const SPARES_READY: usize = 1;
 /// How long the log must be idle before its hint is refreshed.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// A new segment has this share of the log, between the bounds.
+const LOG_SHARE: u64 = 8;
+
 /// How large segments are made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentSizes {
-    /// The first segment of a new log.
+    /// The segments of a new log.
     pub(crate) first: u64,
-    /// The size up to which each new segment doubles.
+    /// The size up to which they grow with the log.
     pub(crate) max: u64,
+}
+
+impl SegmentSizes {
+    /// The next segment of a log whose segments have `log_bytes` together. An eighth of that: zeros are written at the speed of
+    /// the device, beside the commits, so a young log must not make a spare larger than itself.
+    fn next(&self, log_bytes: u64) -> u64 {
+        let grown = log_bytes / LOG_SHARE / ALIGN_MAX as u64 * ALIGN_MAX as u64;
+        grown.clamp(self.first, self.max)
+    }
 }
 
 /// The published end of the log, as the superblock is to record it.
@@ -117,17 +129,13 @@ impl Keeper {
             stop: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), commit });
-        let next_bytes = match writable.segments.values().next_back() {
-            Some(last) => last.header.bytes.saturating_mul(2),
-            None => sizes.first,
-        };
         let worker = Worker {
             shared: Arc::clone(&shared),
             log_id: writable.superblock.now.log_id,
             align: writable.superblock.now.align,
             next_segment: writable.next_segment,
-            next_bytes,
-            bytes_max: sizes.max,
+            log_bytes: writable.segments.values().map(|segment| segment.header.bytes).sum(),
+            sizes,
             disk,
             superblock: writable.superblock,
             entropy,
@@ -230,8 +238,8 @@ struct Worker {
     log_id: LogId,
     align: u32,
     next_segment: SegmentNo,
-    next_bytes: u64,
-    bytes_max: u64,
+    log_bytes: u64,
+    sizes: SegmentSizes,
 }
 
 enum Job {
@@ -318,7 +326,7 @@ impl Worker {
     }
 
     fn prepare_next(&mut self, ts_ns: u64) -> storage::Result<Segment> {
-        let bytes = self.next_bytes.min(self.bytes_max);
+        let bytes = self.sizes.next(self.log_bytes);
         let header = SegmentHeader {
             align: self.align,
             log_id: self.log_id,
@@ -331,7 +339,7 @@ impl Worker {
         // A number is never used twice, whatever became of the attempt.
         self.next_segment = self.next_segment.next();
         let segment = prepare(&self.disk, header)?;
-        self.next_bytes = bytes.saturating_mul(2);
+        self.log_bytes += bytes;
         Ok(segment)
     }
 }
@@ -352,5 +360,20 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // A log that was not closed in order leaves its superblock as it is.
         let _ = self.stop(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_grow_with_the_log_between_their_bounds() {
+        let sizes = SegmentSizes { first: 16 << 20, max: 256 << 20 };
+        assert_eq!(
+            [0, 128 << 20, 256 << 20, 4 << 30].map(|log| sizes.next(log)),
+            [16 << 20, 16 << 20, 32 << 20, 256 << 20]
+        );
+        assert!(sizes.next((300 << 20) + 12345).is_multiple_of(ALIGN_MAX as u64));
     }
 }
