@@ -70,11 +70,12 @@ impl NodeConfig {
             )));
         }
         if self.tls.is_none() && self.follow.is_some() {
-            return Err(NodeError::NoTls(format!(
+            return Err(NodeError::NoTls(
                 "--follow needs --tls: leader and follower need certificates of one CA\n\
-                 hint: walrus-node cert issue LEADER-DATA/tls NAME --role node, then --tls LEADER-DATA/tls/NAME ({})",
-                "LEADER-DATA/tls is where a leader without --tls has made its own"
-            )));
+                 hint: a leader without --tls has its CA in DATA/tls: walrus-node cert issue LEADER-DATA/tls NAME --role node, \
+                 then --tls LEADER-DATA/tls/NAME"
+                    .into(),
+            ));
         }
         match &self.slot {
             Some(slot) if !is_name(slot) => {

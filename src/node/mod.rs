@@ -178,9 +178,6 @@ impl Node {
                 Ok(())
             }
         };
-        if let Err(error) = &stopped {
-            tracing::error!("{error}");
-        }
         let drained = tokio::select! {
             drained = node.drain() => drained,
             signal = signals.next() => {

@@ -24,6 +24,7 @@ use super::{Node, NodeConfig};
 use crate::client::{Client, ClientError, ReadStart};
 use crate::engine::{Engine, Options};
 use crate::net::cert::{self, Request};
+use crate::storage::IoMode;
 use crate::wire::rights::Role;
 
 /// Far beyond what anything here needs.
@@ -90,8 +91,10 @@ impl House {
     }
 }
 
+/// Small segments, and the disk reached as `WALRUS_IO` asks.
 fn small() -> Options {
-    Options { segment_bytes_first: 1 << 20, segment_bytes_max: 4 << 20, ..Options::default() }
+    let io = std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("auto, uring or syscall"));
+    Options { io, segment_bytes_first: 1 << 20, segment_bytes_max: 4 << 20, ..Options::default() }
 }
 
 /// Starts a node; a folder that the node before has not let go of yet is waited for by the log itself.

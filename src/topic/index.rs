@@ -141,7 +141,13 @@ impl Index {
         let Some(body) = &block.control else { return };
         match block.kind {
             // The bodies have a payload sum and were parsed when they were made or taken from a leader.
-            Kind::Topic => TopicDefinition::parse(body).into_iter().for_each(|definition| self.define(definition, 0)),
+            Kind::Topic => {
+                // Each topic has a block of its own, so its number is no larger than that block's; one that is would make us reserve
+                // gigabytes on the word of a sound but forged block.
+                let possible = |id: TopicId| id != TopicId::CONTROL && u64::from(id.get()) <= block.lsn.get();
+                let definition = TopicDefinition::parse(body).ok().filter(|definition| possible(definition.id));
+                definition.into_iter().for_each(|definition| self.define(definition, 0));
+            }
             Kind::Epoch => {
                 let mut history = self.history.write().expect("no holder of this lock panics");
                 history.lineage.extend(Reign::parse(body).ok());
@@ -222,5 +228,35 @@ impl Topic {
 
     pub(crate) fn block_at(&self, index: usize) -> Option<BlockRef> {
         self.entries.read().expect("no holder of this lock panics").blocks.get(index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Position;
+
+    #[test]
+    fn a_topic_with_a_number_that_no_log_can_have_reached_reserves_nothing() {
+        let (first_position, chain) = (Position::from_bits(0), Chain::START);
+        let base = Base { first_lsn: Lsn::FIRST, first_position, chain, lineage: Vec::new(), topics: Vec::new() };
+        let index = Index::new(&base);
+        for (lsn, id) in [(2, 1), (3, 0), (4, 5), (5, u32::MAX)] {
+            let body = TopicDefinition { id: TopicId::new(id), name: format!("topic {id}") }.encode();
+            let (kind, control) = (Kind::Topic, Some(body));
+            let (lsn, position) = (Lsn::new(lsn), first_position);
+            index.publish(&[BlockMeta {
+                lsn,
+                position,
+                total_len: 4096,
+                chain,
+                ts_ns: 0,
+                kind,
+                runs: Vec::new(),
+                control,
+            }]);
+        }
+        assert_eq!(index.all().into_iter().map(|topic| topic.name).collect::<Vec<_>>(), ["topic 1"]);
+        assert_eq!(index.next_offsets().len(), 2);
     }
 }
