@@ -105,7 +105,11 @@ async fn receive(
     loop {
         let frame = match reader.next().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return ApplyEnd::Stream(Violation::protocol("the stream of blocks ends without End").into()),
+            Ok(None) => {
+                // A leader that gives a connection up lets its streams go first, so this can arrive before the reason: come again.
+                let what = "the stream of blocks ends without End";
+                return ApplyEnd::Stream(Violation::new(Code::HEARTBEAT_TIMEOUT, what).into());
+            }
             Err(error) => return ApplyEnd::Stream(error),
         };
         let step = match order.handle_frame(&frame) {
