@@ -203,7 +203,9 @@ impl Writer {
         let mut next = self.planned.clone();
         let rooms = match self.find_room(&group, &mut next) {
             Ok(rooms) => rooms,
-            Err(NoSpare { reason, full: true }) => {
+            // A leader's blocks follow each other: those queued behind rejected ones would not follow this log. Halted, it takes
+            // none of them, and after a restart the follower asks for them again.
+            Err(NoSpare { reason, full: true }) if !self.holds_blocks(group.taken) => {
                 self.reject(group.taken, &AppendError::Full { reason });
                 return Ok(());
             }
@@ -211,6 +213,10 @@ impl Writer {
         };
         self.keeper.wait_for_window(next.linear()).map_err(Halt)?;
         self.write_group(&group, rooms, next)
+    }
+
+    fn holds_blocks(&self, taken: usize) -> bool {
+        self.state.waiting.iter().take(taken).any(|submission| matches!(submission, Submission::Verbatim(_)))
     }
 
     /// A place for each block. Segments that are taken for it stay ahead of the tail even when the plan is dropped.

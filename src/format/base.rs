@@ -88,7 +88,11 @@ impl Base {
         let (n_lineage, n_topics) = (reader.u32()?, reader.u32()?);
         // No reservation by a count from disk: the vectors grow as the bytes bear it out.
         let lineage = (0..n_lineage).map(|_| parse_reign(&mut reader)).collect::<Result<_, _>>()?;
-        let topics = (0..n_topics).map(|_| parse_topic(&mut reader)).collect::<Result<_, _>>()?;
+        let topics = (0..n_topics).map(|_| parse_topic(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        // Each topic has had a TOPIC block, so its number is below the first LSN: nobody reserves more on the word of this file.
+        if topics.iter().any(|topic| topic.id == TopicId::CONTROL || u64::from(topic.id.get()) >= first_lsn.get()) {
+            return Err(Corrupt::field("base: a topic's number", 0));
+        }
         if reader.left() != 0 {
             return Err(Corrupt::field("base: bytes behind its end", body_len - reader.left()));
         }
@@ -126,7 +130,11 @@ mod tests {
             topics: vec![BaseTopic { id: TopicId::new(1), name: "t".into(), next_offset: 12 }],
         };
         let good = base.encode();
-        assert_eq!(Base::parse(&good), Ok(base));
+        assert_eq!(Base::parse(&good), Ok(base.clone()));
+        for impossible in [0, 40, u32::MAX] {
+            let topics = vec![BaseTopic { id: TopicId::new(impossible), ..base.topics[0].clone() }];
+            assert!(Base::parse(&Base { topics, ..base.clone() }.encode()).is_err(), "topic number {impossible}");
+        }
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

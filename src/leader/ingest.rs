@@ -77,7 +77,7 @@ pub(super) async fn serve(
     let taken = take(&server, &mut reader, to_engine).await;
     // Everything that was taken is in the engine or refused, then answered: also when the client has gone, because what was
     // accepted must not depend on who still listens.
-    let _ = worker.await;
+    worker.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     let (mut writer, refused) =
         answering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let taken = taken?;

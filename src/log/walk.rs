@@ -66,6 +66,12 @@ impl Window {
         segment: &Segment,
         position: Position,
     ) -> storage::Result<Result<BlockView<'_>, Corrupt>> {
+        let view = self.header(segment, position)?;
+        Ok(view.and_then(|view| view.portable.verify_payloads().map(|()| view)))
+    }
+
+    /// The same, its payload sums left out.
+    fn header(&mut self, segment: &Segment, position: Position) -> storage::Result<Result<BlockView<'_>, Corrupt>> {
         let (align, offset) = (segment.header.align, position.offset());
         if !offset.is_multiple_of(align) || offset < segment.header.first_block_offset() {
             return Ok(Err(Corrupt::field("no block begins at this offset", 0)));
@@ -76,8 +82,7 @@ impl Window {
             Err(corrupt) => return Ok(Err(corrupt)),
         };
         let bytes = self.load(segment, offset, total_len)?;
-        let view = BlockView::parse(bytes, &segment.place(position));
-        Ok(view.and_then(|view| view.portable.verify_payloads().map(|()| view)))
+        Ok(BlockView::parse(bytes, &segment.place(position)))
     }
 }
 
@@ -102,8 +107,8 @@ impl<'a> Walker<'a> {
             match self.try_take(position)? {
                 Ok(segment) => {
                     let segment = &self.segments[&segment];
-                    // Sound a moment ago and still in the window: this only lends it out.
-                    let view = self.window.block(segment, position)?.expect("the window holds what was just checked");
+                    // Sound a moment ago and still in the window: this only lends it out, and sums no payload again.
+                    let view = self.window.header(segment, position)?.expect("the window holds what was just checked");
                     self.at = behind(&view);
                     return Ok(Ok(view));
                 }

@@ -8,6 +8,7 @@ use walrus_node::{AppendError, Engine};
 
 use crate::enumerate::look;
 use crate::leader::{batch, options};
+use crate::mirror::{catch_up, leader_history};
 use crate::oracle::Submitted;
 use crate::random::Random;
 
@@ -105,4 +106,32 @@ fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
     assert!(run.fired && !run.halted);
     assert!(run.acknowledged < 16, "the run needs more segments than there were");
     look(&run.submitted, &run.disk.copy(), run.acknowledged).unwrap();
+}
+
+#[test]
+fn a_follower_whose_disk_is_full_for_a_moment_takes_nothing_behind_the_gap_and_goes_on_after_a_restart() {
+    let (history, submitted) = leader_history(3, 16);
+    let disk = SimDisk::new(3);
+    let log = Engine::open_mirror_sim(&disk, Some(history.log_id), options(3)).expect("the fault comes later");
+    // Twice only: the first may strike a spare that nobody waits for yet, the second strikes the one that is waited for. The next can
+    // be made again, so whatever is queued behind would find room.
+    for nth in [1, 2] {
+        disk.fail(Fault { kind: FaultKind::Create, nth, error: FaultError::Full, from_then_on: false });
+    }
+    let tickets: Vec<_> = history.groups.iter().map_while(|group| log.apply(group.blocks.clone()).ok()).collect();
+    let outcomes: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait()).collect();
+    assert!(disk.faults_fired() > 0 && outcomes.iter().any(Result::is_err), "the full disk was not noticed");
+    let first_failure = outcomes.iter().position(Result::is_err).unwrap_or(outcomes.len());
+    assert!(
+        outcomes[first_failure..].iter().all(Result::is_err),
+        "a block was taken behind one that was not: {outcomes:?}"
+    );
+    if let Some(reason) = log.status().halted {
+        assert!(!reason.contains("panicked"), "{reason}");
+    }
+    drop(log);
+    let log = Engine::open_mirror_sim(&disk, Some(history.log_id), options(4)).expect("a restart recovers");
+    catch_up(&log, &history, usize::MAX);
+    drop(log);
+    assert_eq!(look(&submitted, &disk.copy(), submitted.batches.len()), Ok(submitted.batches.len()));
 }

@@ -25,7 +25,7 @@ pub(crate) struct Group {
 }
 
 /// A leader's history of `batches` batches, and what was submitted to it.
-fn leader_history(seed: u64, batches: usize) -> (History, Submitted) {
+pub(crate) fn leader_history(seed: u64, batches: usize) -> (History, Submitted) {
     let mut random = Random(seed ^ 0xf0f0);
     let log = Engine::open_sim(&SimDisk::new(seed), options(seed)).expect("the simulated disk opens");
     let (mut submitted, mut ends) = (Submitted::default(), Vec::new());

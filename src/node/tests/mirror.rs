@@ -134,6 +134,28 @@ async fn a_leader_that_stops_ships_everything_durable_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_waits_for_a_follower_that_is_slow_to_hear() {
+    let house = House::new();
+    let leader = house.leader().await;
+    let wire = Wire::to(&leader).await;
+    let follower = house.follower_of(&wire.address).await;
+    let client = house.client(&leader).await;
+    append(&client, "warm", &lines(0..10), 1).await;
+    level(&leader, &follower).await;
+    // The outage is the fault, not the proof: longer than a leader that does not wait takes to hang up, shorter than a
+    // connection takes to be given up.
+    wire.cut();
+    append(&client, "t", &lines(0..100), 10).await;
+    let mending = async {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        wire.mend();
+    };
+    let (drained, ()) = tokio::join!(within(leader.drain()), mending);
+    drained.unwrap();
+    assert_eq!(read_all(&house.client(&follower).await, "t").await, lines(0..100));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_sent_to_a_follower_is_refused_and_names_the_leader() {
     let house = House::new();
     let leader = house.leader().await;
