@@ -54,22 +54,6 @@ fn batches_of_every_size_come_back_in_order_across_segments() {
 }
 
 #[test]
-fn the_largest_entry_is_kept_and_one_byte_more_is_refused_and_changes_nothing() {
-    let folder = folder();
-    let log = Engine::open(
-        folder.path(),
-        walrus_node::Options { segment_bytes_max: 16 << 20, segment_bytes_first: 4 << 20, ..small() },
-    )
-    .unwrap();
-    let Err(AppendError::TooLarge { max, .. }) = log.append("big", vec![1; 2 << 20]) else { panic!("taken") };
-    assert!(matches!(log.append("big", vec![1; max as usize + 1]), Err(AppendError::TooLarge { .. })));
-    assert!(log.topic("big").is_none());
-    let largest = Bytes::from(vec![7; max as usize]);
-    log.append("big", largest.clone()).unwrap().wait().unwrap();
-    assert_eq!(payloads(&log, "big"), [largest]);
-}
-
-#[test]
 fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
     let folder = folder();
     let log = open(folder.path());

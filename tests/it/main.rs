@@ -1,6 +1,7 @@
 //! One module per promise, against the public API, the command, and the real disk of the current folder.
 
 mod append;
+mod batches;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
@@ -13,4 +14,5 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+mod levels;
 mod support;
