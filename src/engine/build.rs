@@ -19,10 +19,10 @@ use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
 use crate::ids::{LogId, NodeId, RunId};
-use crate::log::keeper::{Keeper, Published, SegmentSizes};
+use crate::log::keeper::{Keeper, Kept, Policy, Published, Retention, SegmentSizes};
 use crate::log::open::{Writable, create, make_writable};
 use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
-use crate::log::segments::Segments;
+use crate::log::segments::{Beginning, Segments};
 use crate::storage::{Access, Disk};
 use crate::topic::index::Index;
 
@@ -51,7 +51,7 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
     let options = options.bounded(disk.total_bytes()?);
     let mut entropy = Entropy::new(options.seed);
     let parts = parts_or_new_log(&disk, purpose, &mut entropy)?;
-    let index = Arc::new(Index::new(&parts.base));
+    let (index, beginning) = (Arc::new(Index::new(&parts.base)), Beginning::of(&parts.base));
     let recovered = parts.recover(&*index)?;
     recovered.expect_role(purpose.role())?;
     if let As::Mirror(Some(wanted)) = purpose {
@@ -62,7 +62,7 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
     }
     let run_id = matches!(purpose, As::Leader).then(|| RunId::new(entropy.next_u128()));
     let writable = make_writable(&disk, recovered, run_id, wall_clock_ns())?;
-    start(disk, options, purpose, writable, index, entropy)
+    start(disk, options, purpose, writable, index, beginning, entropy)
 }
 
 fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<Box<Parts>, OpenError> {
@@ -87,6 +87,7 @@ fn start(
     purpose: As,
     writable: Writable,
     index: Arc<Index>,
+    beginning: Beginning,
     mut entropy: Entropy,
 ) -> Result<Engine, OpenError> {
     let io = disk.queue()?;
@@ -98,17 +99,19 @@ fn start(
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
     let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
     let limit = BlockLimit::new(sb.align as usize, smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first));
-    let sizes = SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max };
-    let keeper = Keeper::start(disk.clone(), writable, published, sizes, entropy.fork(), io.waker());
+    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id, beginning)));
+    let mut warnings: Vec<_> = disk.io().fallback.into_iter().collect();
+    warnings.extend_from_slice(&writable.warnings);
+    let kept = Kept { segments: Arc::clone(&segments), remembers: Arc::clone(&index) as _, clock: wall_clock_ns };
+    let keeper = Keeper::start(disk.clone(), writable, published, policy(&options), kept, entropy.fork(), io.waker());
+    let keeper = Arc::new(keeper);
 
-    let report = disk.io();
-    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id)));
     let (watermark, halted) = (Watermark::new(tail.lsn), HaltReason::default());
     let io_name = io.name();
     let writer = Writer {
         io,
         queue: Arc::clone(&queue),
-        keeper: Arc::new(keeper),
+        keeper: Arc::clone(&keeper),
         segments: Arc::clone(&segments),
         sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
         watermark: watermark.clone(),
@@ -136,21 +139,30 @@ fn start(
             incarnation: sb.incarnation,
             limit,
             io: io_name,
-            warnings: report.fallback.into_iter().collect(),
+            warnings,
             applied: Mutex::new(Applied::at(&index, tail)),
             queue,
+            keeper,
             segments,
             index,
             watermark,
             halted,
             thread: Mutex::new(Some(thread)),
-            _disk: disk,
+            disk,
         }),
     };
     if matches!(purpose, As::Leader) {
         begin_reign(&engine, sb.epoch, sb.run_id)?;
     }
     Ok(engine)
+}
+
+fn policy(options: &Options) -> Policy {
+    Policy {
+        sizes: SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max },
+        retention: Retention { bytes: options.retain_bytes, age: options.retain_age },
+        min_free: options.min_free.expect("the options were bounded to the disk"),
+    }
 }
 
 /// The EPOCH block: durable before the first append is taken, so that each reign's history differs in its chain.

@@ -11,6 +11,7 @@
 mod build;
 mod mirror;
 mod options;
+mod space;
 mod status;
 mod tailer;
 mod viewer;
@@ -37,6 +38,7 @@ use crate::commit::writer::HaltReason;
 use crate::format::superblock::Role;
 use crate::ids::{Incarnation, LogId, NodeId};
 use crate::limits::{BATCH_ENTRIES_MAX, GROUP_BYTES_MAX};
+use crate::log::keeper::Keeper;
 use crate::log::recovery::OpenError;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
@@ -62,6 +64,7 @@ struct Inner {
     io: &'static str,
     warnings: Vec<String>,
     queue: Arc<Queue>,
+    keeper: Arc<Keeper>,
     segments: Arc<Segments>,
     index: Arc<Index>,
     watermark: Watermark,
@@ -70,7 +73,7 @@ struct Inner {
     /// How far a leader's blocks have been queued, on a follower.
     applied: Mutex<mirror::Applied>,
     /// Keeps the folder ours until the last clone is gone.
-    _disk: Disk,
+    disk: Disk,
 }
 
 /// Why a log could not be closed in order.

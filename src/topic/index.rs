@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use crate::commit::submission::TopicSlot;
-use crate::format::base::Base;
+use crate::format::base::{Base, BaseTopic};
 use crate::format::block::Kind;
 use crate::format::control::{Reign, TopicDefinition};
 use crate::ids::{Chain, TopicId};
-use crate::log::meta::{BlockMeta, Run, Sink};
+use crate::log::meta::{BlockMeta, Past, Remembers, Run, Sink};
 use crate::lsn::Lsn;
 
 /// A topic and how far it goes.
@@ -38,11 +38,13 @@ pub(crate) struct Topic {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// Whether its TOPIC block is part of the log.
-    defined: bool,
+    /// Where its TOPIC block lies, once that is part of the log. [`Lsn::FIRST`] if it has been given away since.
+    defined: Option<Lsn>,
     first_offset: u64,
     next_offset: u64,
     blocks: Vec<BlockRef>,
+    /// How many blocks stood before these and were given away: whoever counts on them while that happens counts from there.
+    given_away: usize,
 }
 
 /// The entries of one topic in one block begin at this offset.
@@ -81,7 +83,8 @@ impl Index {
         let history = History { lineage: base.lineage.clone(), lsn: base.first_lsn, chain: base.chain };
         let index = Index { topics: RwLock::default(), history: RwLock::new(history) };
         for topic in &base.topics {
-            index.define(TopicDefinition { id: topic.id, name: topic.name.clone() }, topic.next_offset);
+            let definition = TopicDefinition { id: topic.id, name: topic.name.clone() };
+            index.define(definition, Lsn::FIRST, topic.next_offset);
         }
         index
     }
@@ -124,7 +127,7 @@ impl Index {
         self.history.read().expect("no holder of this lock panics").clone()
     }
 
-    fn define(&self, definition: TopicDefinition, first_offset: u64) {
+    fn define(&self, definition: TopicDefinition, lsn: Lsn, first_offset: u64) {
         let mut topics = self.topics.write().expect("no holder of this lock panics");
         let topic = Arc::clone(topics.entry(&definition.name));
         topic.slot.define(definition.id);
@@ -134,7 +137,7 @@ impl Index {
         }
         topics.by_id[index] = Some(Arc::clone(&topic));
         let mut entries = topic.entries.write().expect("no holder of this lock panics");
-        (entries.defined, entries.first_offset, entries.next_offset) = (true, first_offset, first_offset);
+        (entries.defined, entries.first_offset, entries.next_offset) = (Some(lsn), first_offset, first_offset);
     }
 
     fn control(&self, block: &BlockMeta) {
@@ -146,7 +149,7 @@ impl Index {
                 // gigabytes on the word of a sound but forged block.
                 let possible = |id: TopicId| id != TopicId::CONTROL && u64::from(id.get()) <= block.lsn.get();
                 let definition = TopicDefinition::parse(body).ok().filter(|definition| possible(definition.id));
-                definition.into_iter().for_each(|definition| self.define(definition, 0));
+                definition.into_iter().for_each(|definition| self.define(definition, block.lsn, 0));
             }
             Kind::Epoch => {
                 let mut history = self.history.write().expect("no holder of this lock panics");
@@ -187,20 +190,37 @@ impl Sink for Index {
     }
 }
 
+impl Remembers for Index {
+    fn before(&self, lsn: Lsn) -> Past {
+        let lineage = self.history().lineage.into_iter().filter(|reign| reign.start_lsn < lsn).collect();
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        Past { lineage, topics: topics.by_id.iter().flatten().filter_map(|topic| topic.before(lsn)).collect() }
+    }
+
+    fn forget_below(&self, lsn: Lsn) {
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        topics.by_id.iter().flatten().for_each(|topic| topic.forget_below(lsn));
+    }
+}
+
 impl Topic {
     fn is_defined(&self) -> bool {
-        self.entries.read().expect("no holder of this lock panics").defined
+        self.entries.read().expect("no holder of this lock panics").defined.is_some()
     }
 
     pub(crate) fn next_offset(&self) -> u64 {
         self.entries.read().expect("no holder of this lock panics").next_offset
     }
 
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.entries.read().expect("no holder of this lock panics").first_offset
+    }
+
     pub(crate) fn info(&self) -> Option<TopicInfo> {
         let entries = self.entries.read().expect("no holder of this lock panics");
         Some(TopicInfo {
             name: self.slot.name().to_owned(),
-            id: self.slot.id().filter(|_| entries.defined)?,
+            id: self.slot.id().filter(|_| entries.defined.is_some())?,
             first_offset: entries.first_offset,
             next_offset: entries.next_offset,
         })
@@ -222,12 +242,60 @@ impl Topic {
         entries.blocks[first..].iter().take(max).copied().collect()
     }
 
-    pub(crate) fn blocks_len(&self) -> usize {
-        self.entries.read().expect("no holder of this lock panics").blocks.len()
+    /// The numbers of its blocks, counted from the first it ever had. A block that is given away leaves its number unused.
+    pub(crate) fn block_numbers(&self) -> std::ops::Range<usize> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.given_away..entries.given_away + entries.blocks.len()
     }
 
-    pub(crate) fn block_at(&self, index: usize) -> Option<BlockRef> {
-        self.entries.read().expect("no holder of this lock panics").blocks.get(index).copied()
+    /// The block of that number; `None` if it has been given away.
+    pub(crate) fn block_at(&self, number: usize) -> Option<BlockRef> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.blocks.get(number.checked_sub(entries.given_away)?).copied()
+    }
+
+    /// The block that holds the entry `offset`, or `None` if it is not there yet.
+    pub(crate) fn lsn_of(&self, offset: u64) -> Option<Lsn> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        if offset >= entries.next_offset {
+            return None;
+        }
+        let behind = entries.blocks.partition_point(|block| block.first_offset <= offset);
+        entries.blocks.get(behind.saturating_sub(1)).map(|block| block.lsn)
+    }
+
+    /// The first offset in the block of that number; where it would be, if there is no such block yet or no more.
+    pub(crate) fn first_offset_of(&self, number: usize) -> u64 {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        match number.checked_sub(entries.given_away) {
+            None => entries.first_offset,
+            Some(index) => entries.blocks.get(index).map_or(entries.next_offset, |block| block.first_offset),
+        }
+    }
+
+    /// As a base that begins at `lsn` has to hold it; `None` if it was defined later.
+    fn before(&self, lsn: Lsn) -> Option<BaseTopic> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.defined.filter(|defined| *defined < lsn)?;
+        let id = self.slot.id().expect("a topic that is defined has a number");
+        Some(BaseTopic { id, name: self.slot.name().to_owned(), next_offset: entries.first_offset_from(lsn) })
+    }
+
+    fn forget_below(&self, lsn: Lsn) {
+        let mut entries = self.entries.write().expect("no holder of this lock panics");
+        entries.defined = entries.defined.map(|defined| if defined < lsn { Lsn::FIRST } else { defined });
+        entries.first_offset = entries.first_offset_from(lsn);
+        let gone = entries.blocks.partition_point(|block| block.lsn < lsn);
+        entries.blocks.drain(..gone);
+        entries.given_away += gone;
+    }
+}
+
+impl Entries {
+    /// The offset of the first entry in a block at or behind `lsn`.
+    fn first_offset_from(&self, lsn: Lsn) -> u64 {
+        let first = self.blocks.partition_point(|block| block.lsn < lsn);
+        self.blocks.get(first).map_or(self.next_offset, |block| block.first_offset)
     }
 }
 
