@@ -7,13 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::mirror::Applied;
+use super::reign::PendingReign;
 use super::{Engine, Inner, Options};
-use crate::commit::error::AppendError;
 use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
 use crate::commit::queue::Queue;
-use crate::commit::submission::{NewReign, Submission};
-use crate::commit::ticket::ticket;
 use crate::commit::watermark::Watermark;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
@@ -143,6 +141,7 @@ fn start(
             applied: Mutex::new(Applied::at(&index, tail)),
             queue,
             keeper,
+            reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
             segments,
             index,
             watermark,
@@ -151,9 +150,7 @@ fn start(
             disk,
         }),
     };
-    if matches!(purpose, As::Leader) {
-        begin_reign(&engine, sb.epoch, sb.run_id)?;
-    }
+    engine.begin_reign_if_there_is_room()?;
     Ok(engine)
 }
 
@@ -162,19 +159,6 @@ fn policy(options: &Options) -> Policy {
         sizes: SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max },
         retention: Retention { bytes: options.retain_bytes, age: options.retain_age },
         min_free: options.min_free.expect("the options were bounded to the disk"),
-    }
-}
-
-/// The EPOCH block: durable before the first append is taken, so that each reign's history differs in its chain.
-fn begin_reign(engine: &Engine, epoch: crate::ids::Epoch, run_id: RunId) -> Result<(), OpenError> {
-    let (ticket, reply) = ticket();
-    let pushed = engine.inner.queue.push(Submission::NewReign(NewReign { epoch, run_id, reply }));
-    match pushed.and_then(|()| ticket.wait()) {
-        Ok(_) => Ok(()),
-        Err(AppendError::Halted { reason } | AppendError::Indeterminate { reason } | AppendError::Full { reason }) => {
-            Err(OpenError::Halted { reason })
-        }
-        Err(error) => Err(OpenError::Halted { reason: error.to_string() }),
     }
 }
 

@@ -11,6 +11,7 @@
 mod build;
 mod mirror;
 mod options;
+mod reign;
 mod space;
 mod status;
 mod tailer;
@@ -65,6 +66,7 @@ struct Inner {
     warnings: Vec<String>,
     queue: Arc<Queue>,
     keeper: Arc<Keeper>,
+    reign: reign::PendingReign,
     segments: Arc<Segments>,
     index: Arc<Index>,
     watermark: Watermark,
@@ -141,6 +143,7 @@ impl Engine {
     /// As [`Engine::append`].
     pub fn append_batch(&self, topic: &str, entries: Vec<Bytes>) -> Result<Ticket, AppendError> {
         let payload_bytes = self.check_append(topic, &entries)?;
+        self.begin_reign()?;
         let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
         let (ticket, reply) = ticket();
         let entries = entries.into_iter().map(Payload::new).collect();

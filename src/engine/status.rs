@@ -58,6 +58,11 @@ impl Engine {
         let free_bytes = inner.disk.available_bytes().unwrap_or(u64::MAX);
         let space = inner.keeper.space(free_bytes);
         let mut warnings = inner.warnings.clone();
+        if inner.reign.is_pending() {
+            warnings.push(
+                "there was no room for the first block of a reign: the first append that finds room begins it".into(),
+            );
+        }
         warnings.extend(space.warning);
         warnings.extend(inner.keeper.retention_trouble().map(|trouble| trouble.to_string()));
         Status {

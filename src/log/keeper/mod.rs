@@ -152,6 +152,12 @@ impl Keeper {
         let mut state = self.shared.lock();
         state.no_spare = None;
         loop {
+            // The last one only once retention has looked at what is published: on a full disk it may need the room of a spare, and
+            // gives segments back for it.
+            if state.spares.len() == 1 && state.failed.is_none() && !state.retention_is_done() {
+                state = self.shared.wait(state);
+                continue;
+            }
             if let Some(spare) = state.spares.pop_front() {
                 self.shared.changed.notify_all(); // the next one can be made
                 return Ok(spare);
@@ -289,7 +295,7 @@ impl Worker {
     }
 
     /// Waits for something to do. A stop comes first, a hint before a spare: the commit thread can wait for either, but only
-    /// the hint is quick. What is given away comes before a spare that nobody waits for: it may become that spare.
+    /// the hint is quick. What is given away comes before a spare: it may become that spare, without a zero written.
     fn next_job(&mut self) -> Job {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
@@ -300,13 +306,10 @@ impl Worker {
             if state.failed.is_none() && state.refresh_due() {
                 return Job::Refresh(state.published);
             }
-            if state.spare_waited_for() {
-                return Job::Spare { ts_ns: state.published.tail.ts_ns };
-            }
             if state.trim_due() {
                 return Job::Trim;
             }
-            if state.spare_due() {
+            if state.spare_waited_for() || state.spare_due() {
                 return Job::Spare { ts_ns: state.published.tail.ts_ns };
             }
             let wait = if self.has_given_away() { LEISURE } else { IDLE };

@@ -78,6 +78,8 @@ pub(super) struct Trims {
     answer: Option<TrimError>,
     /// Retention should look for itself.
     due: bool,
+    /// It is looking, or giving away.
+    busy: bool,
     /// Why it did not do what it should.
     trouble: Option<TrimError>,
 }
@@ -116,6 +118,11 @@ impl State {
         self.failed.is_none() && (self.trims.asked.is_some() || self.trims.due)
     }
 
+    /// Whether everything that is published has been looked at.
+    pub(super) fn retention_is_done(&self) -> bool {
+        !self.refresh_due() && !self.trim_due() && !self.trims.busy
+    }
+
     /// There may be something to give away.
     pub(super) fn look_at_retention(&mut self) {
         self.trims.due = true;
@@ -127,7 +134,7 @@ impl Worker {
     pub(super) fn trim(&mut self) {
         let (asked, calls, active) = {
             let mut state = self.shared.lock();
-            state.trims.due = false;
+            (state.trims.due, state.trims.busy) = (false, true);
             (state.trims.asked.take(), state.trims.calls, state.published.tail.position.segment())
         };
         let answer = asked.and_then(|before| self.give_away(active, before).err());
@@ -137,7 +144,7 @@ impl Worker {
         if asked.is_some() {
             (state.trims.answered, state.trims.answer) = (calls, answer);
         }
-        state.trims.trouble = trouble;
+        (state.trims.trouble, state.trims.busy) = (trouble, false);
         self.shared.changed.notify_all();
     }
 
