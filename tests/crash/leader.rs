@@ -6,7 +6,7 @@ use walrus_node::sim::SimDisk;
 use walrus_node::{Engine, Options, Ticket};
 
 use crate::enumerate::{Recording, Writing};
-use crate::oracle::{Batch, Submitted};
+use crate::oracle::{Batch, Submitted, mark_acknowledged};
 use crate::random::Random;
 
 /// The smallest segments: every few batches the log goes on into the next.
@@ -59,6 +59,6 @@ pub(crate) fn record(seed: u64) -> Recording {
 fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Ticket)>) {
     for (number, ticket) in waiting.drain(..).rev() {
         ticket.wait().expect("nothing fails here");
-        disk.mark(number as u64 + 1);
+        mark_acknowledged(disk, number + 1);
     }
 }

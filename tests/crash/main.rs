@@ -16,6 +16,7 @@ mod leader;
 mod mirror;
 mod oracle;
 mod random;
+mod retention;
 mod slots;
 
 use enumerate::{Effort, enumerate};
@@ -36,6 +37,13 @@ fn report(line: &str) {
 fn no_crash_of_a_leader_loses_an_acknowledged_entry_or_shows_part_of_a_batch() {
     let states: usize = seeds(2).into_iter().map(|seed| enumerate(&leader::record(seed), Effort::FULL)).sum();
     report(&format!("crash states of a leader: {states}"));
+    assert!(states >= 50_000, "only {states} states: the recorded runs have become too small to prove anything");
+}
+
+#[test]
+fn no_crash_of_a_log_that_gives_segments_away_loses_more_or_brings_anything_back() {
+    let states: usize = seeds(2).into_iter().map(|seed| enumerate(&retention::record(seed), Effort::FULL)).sum();
+    report(&format!("crash states of a log that gives segments away: {states}"));
     assert!(states >= 50_000, "only {states} states: the recorded runs have become too small to prove anything");
 }
 

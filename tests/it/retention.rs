@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use walrus_node::sim::SimDisk;
 use walrus_node::{Engine, IoMode, Lsn, Options, ReadError, ReadLimit, SpaceState, Viewer};
 
 use crate::support::{folder, io_mode, until};
@@ -158,6 +159,25 @@ fn a_log_that_keeps_so_many_bytes_uses_its_segments_again_and_makes_no_more_file
     assert_holds(&log, "t", 500);
 }
 
+#[test]
+fn what_is_given_away_at_once_goes_file_by_file_also_after_a_restart() {
+    let folder = folder();
+    let log = open(folder.path(), &tiny());
+    append(&log, "t", 0..150);
+    let before = wal(folder.path()).len();
+    assert!(before > 30);
+    log.trim(log.tip().lsn).unwrap();
+    drop(log); // long before the last of them is removed
+    assert!(wal(folder.path()).len() > 10);
+    let viewer = Viewer::open(folder.path(), IoMode::Auto).unwrap();
+    assert!(viewer.verification().is_ok() && viewer.verification().segments < 6);
+    drop(viewer);
+    let log = open(folder.path(), &tiny());
+    assert_holds(&log, "t", 150);
+    until("only the segment that is written is left, and the spares", || wal(folder.path()).len() <= 3);
+    assert_holds(&log, "t", 150);
+}
+
 /// How often each file has been recycled: docs/FORMAT.md#segment-header
 fn generations(path: &Path) -> Vec<u64> {
     let generation = |name: &String| {
@@ -294,4 +314,27 @@ fn read_to(log: &Engine, end: u64, at_once: usize) -> u64 {
         }
     }
     read
+}
+
+#[test]
+fn the_loss_of_everything_that_a_log_begins_with_is_damage_and_no_empty_log() {
+    let disk = SimDisk::new(3);
+    let log = Engine::open_sim(&disk, tiny()).unwrap();
+    let last = append(&log, "t", 0..30);
+    assert!(log.trim(last).unwrap() > Lsn::FIRST);
+    // As a crash leaves it: one slot as it was when the log was opened. The other, which knows better, rots with all the blocks.
+    let crashed = disk.crash(disk.trace_len(), &walrus_node::sim::Survivors::Everything);
+    let versions = [0, 4096].map(|slot| {
+        let bytes = crashed.read_file("superblock");
+        u64::from_le_bytes(bytes[slot + 8..slot + 16].try_into().unwrap())
+    });
+    crashed.flip_bit("superblock", if versions[0] > versions[1] { 100 } else { 4096 + 100 }, 1);
+    for (name, bytes) in crashed.files().iter().filter(|(name, _)| name.ends_with(".seg")) {
+        (4096..bytes - 4096).step_by(4096).for_each(|at| crashed.flip_bit(name, at + 4, 0));
+    }
+    let viewer = Viewer::open_sim(&crashed).unwrap();
+    let damage = &viewer.verification().damage;
+    assert!(damage.len() == 1 && damage[0].reason.contains("the base says"), "{damage:?}");
+    drop(viewer);
+    assert!(matches!(Engine::open_sim(&crashed, tiny()), Err(walrus_node::OpenError::Damaged(_))));
 }
