@@ -88,6 +88,9 @@ const CLOCKS: &[&str] = &[
 /// The clocks below `net`, with their reasons.
 const CLOCKS_ALLOWED: &[(&str, &str, &str)] = &[
     ("src/engine/build.rs", "SystemTime::now", "the commit thread's clock, read once a group"),
+    ("src/engine/build.rs", "Instant::now", "the commit thread's deadlines of flushes that nobody waits for"),
+    ("src/commit/alarm.rs", "Instant::now", "wakes the commit thread at such a deadline"),
+    ("src/commit/alarm.rs", "wait_timeout", "the same, asleep"),
     ("src/engine/tailer.rs", "Instant::now", "the deadline of a caller who waits"),
     ("src/commit/watermark.rs", "wait_timeout_while", "the same caller, asleep"),
     ("src/log/keeper/mod.rs", "wait_timeout", "an idle log refreshes its hint"),

@@ -3,16 +3,19 @@
 //! Layer: engine. The order in which things start stands here and nowhere else.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::mirror::Applied;
+use super::applied::Applied;
 use super::reign::PendingReign;
 use super::{Engine, Inner, Options};
+use crate::commit::alarm::Alarm;
+use crate::commit::flushing::Pace;
 use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
+use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
-use crate::commit::watermark::Watermark;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
@@ -104,7 +107,10 @@ fn start(
     let keeper = Keeper::start(disk.clone(), writable, published, policy(&options), kept, entropy.fork(), io.waker());
     let keeper = Arc::new(keeper);
 
-    let (watermark, halted) = (Watermark::new(tail.lsn), HaltReason::default());
+    let (progress, halted) = (Arc::new(Progress::new(tail, sb.incarnation)), HaltReason::default());
+    let followers = Arc::new(AtomicU64::new(0));
+    let alarm = Alarm::new(io.waker());
+    let pace = Pace { every: options.flush_every, followers: Arc::clone(&followers), alarm, now: Instant::now };
     let io_name = io.name();
     let writer = Writer {
         io,
@@ -112,15 +118,16 @@ fn start(
         keeper: Arc::clone(&keeper),
         segments: Arc::clone(&segments),
         sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
-        watermark: watermark.clone(),
+        progress: Arc::clone(&progress),
         halted: Arc::clone(&halted),
+        pace,
         log_id: sb.log_id,
         limit,
         incarnation: sb.incarnation,
         epoch: sb.epoch,
         run_id: sb.run_id,
         next_offsets: index.next_offsets(),
-        published: planned.clone(),
+        durable: planned.clone(),
         planned,
         clock: wall_clock_ns,
         state: WriterState::default(),
@@ -134,8 +141,8 @@ fn start(
             role: purpose.role(),
             log_id: sb.log_id,
             node_id: sb.node_id,
-            incarnation: sb.incarnation,
             limit,
+            level: options.level,
             io: io_name,
             warnings,
             applied: Mutex::new(Applied::at(&index, tail)),
@@ -144,7 +151,8 @@ fn start(
             reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
             segments,
             index,
-            watermark,
+            progress,
+            followers,
             halted,
             thread: Mutex::new(Some(thread)),
             disk,

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::commit::flushing::FlushEvery;
+use crate::commit::submission::Level;
 use crate::limits::{ALIGN_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::storage::IoMode;
 
@@ -34,6 +36,11 @@ pub struct Options {
     /// Bytes that the log leaves free on the file system: no segment is prepared that would leave less, and appends are rejected when
     /// what is prepared is full. Default: 2 % of the file system, at most 1 GiB. 0 takes the last byte.
     pub min_free: Option<u64>,
+    /// What an acknowledgement promises where the append does not say. Default: durable. Change it where losing the last moments in a
+    /// power cut is worth not waiting for the disk; `status` names it.
+    pub level: Level,
+    /// How often entries acknowledged as written are flushed. Default: never for its own sake. See [`FlushEvery`].
+    pub flush_every: FlushEvery,
     /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
     pub seed: Option<u64>,
 }
@@ -59,7 +66,19 @@ impl Default for Options {
             retain_bytes: None,
             retain_age: None,
             min_free: None,
+            level: Level::Durable,
+            flush_every: FlushEvery::default(),
             seed: None,
         }
     }
+}
+
+/// Options of one append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// What its acknowledgement promises. Default: what the log was opened with.
+    pub level: Option<Level>,
+    /// Append only if the first entry gets this topic offset. So a caller who does not know whether an append has arrived can
+    /// try it again without writing it twice. Default: wherever the topic ends.
+    pub expect_offset: Option<u64>,
 }

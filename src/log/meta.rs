@@ -8,7 +8,7 @@ use crate::format::control::Reign;
 use crate::ids::{Chain, TopicId};
 use crate::lsn::{Lsn, Position};
 
-/// Consecutive entries of one topic within a block.
+/// Consecutive entries of one topic that begin in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) topic: TopicId,
@@ -25,7 +25,9 @@ pub(crate) struct BlockMeta {
     pub(crate) chain: Chain,
     pub(crate) ts_ns: u64,
     pub(crate) kind: Kind,
-    /// What it holds of each topic, in order. Empty for control blocks.
+    /// The staged batch that it belongs to: its runs count relative to the batch, and wait for a COMMIT.
+    pub(crate) txn: Option<Lsn>,
+    /// The entries that begin in it, of each topic, in order. Empty for control blocks.
     pub(crate) runs: Vec<Run>,
     /// A control block's body.
     pub(crate) control: Option<Vec<u8>>,
@@ -36,7 +38,8 @@ impl BlockMeta {
         let (mut runs, mut control) = (Vec::new(), None);
         for entry in view.entries() {
             match view.head.kind {
-                Kind::Data => extend_runs(&mut runs, entry.topic, entry.offset),
+                Kind::Data if entry.is_first() => extend_runs(&mut runs, entry.topic, entry.offset),
+                Kind::Data => {} // it began in an earlier block
                 _ => control = Some(entry.payload.to_vec()),
             }
         }
@@ -47,6 +50,7 @@ impl BlockMeta {
             chain: view.chain,
             ts_ns: view.head.ts_ns,
             kind: view.head.kind,
+            txn: view.head.txn,
             runs,
             control,
         }
@@ -74,6 +78,9 @@ pub(crate) struct Past {
 pub(crate) trait Remembers: Send + Sync {
     /// What there was before `lsn`, the first block of a published group.
     fn before(&self, lsn: Lsn) -> Past;
+
+    /// The first block of a staged batch that would not be whole if the log began at `lsn`: one that lies across it, or has no COMMIT yet.
+    fn batch_across(&self, lsn: Lsn) -> Option<Lsn>;
 
     /// The log begins at `lsn` from now on. Called before the blocks below become unreadable.
     fn forget_below(&self, lsn: Lsn);

@@ -6,6 +6,7 @@
 //! Layer: log. Knows nothing of the other segments.
 
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::meta::BlockMeta;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
@@ -22,6 +23,7 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     pub(crate) file: File,
     published: RwLock<Published>,
+    condemned: AtomicBool,
 }
 
 /// The published blocks of a segment: their LSNs are consecutive, so the place of each is one number.
@@ -45,7 +47,7 @@ pub(crate) struct Stretch {
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, file: File) -> Segment {
-        Segment { header, file, published: RwLock::default() }
+        Segment { header, file, published: RwLock::default(), condemned: AtomicBool::new(false) }
     }
 
     /// Opens the segment of that number and reads its header past the page cache.
@@ -78,6 +80,15 @@ impl Segment {
         Position::new(self.number(), self.header.first_block_offset())
     }
 
+    /// A write or a flush of it failed: it is never made a spare again by this process, which would have to flush it.
+    pub(crate) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+
     /// Adds one block behind those already published.
     pub(crate) fn publish(&self, block: &BlockMeta) {
         let mut published = self.published.write().expect("no holder of this lock panics");
@@ -100,6 +111,21 @@ impl Segment {
         published.offsets.resize(index, NO_BLOCK);
         published.offsets.push(position.offset());
         published.end = position.offset() + total_len;
+    }
+
+    /// Forgets the blocks from `lsn` on: they have another place now.
+    pub(crate) fn unpublish_from(&self, lsn: Lsn) {
+        let mut published = self.published.write().expect("no holder of this lock panics");
+        let Some(first) = published.first_lsn else { return };
+        let kept = lsn.blocks_since(first) as usize;
+        if kept >= published.offsets.len() {
+            return;
+        }
+        published.end = published.offsets[kept];
+        published.offsets.truncate(kept);
+        if kept == 0 {
+            published.first_lsn = None;
+        }
     }
 
     /// The first published block, if there is one.

@@ -122,6 +122,20 @@ impl Segments {
         }
     }
 
+    /// The same for blocks that were written a second time: they may have been readable in an earlier segment.
+    pub(crate) fn publish_again(&self, blocks: &[BlockMeta]) {
+        self.publish(blocks);
+        let Some(first) = blocks.first() else { return };
+        for (_, segment) in self.held().map.range(..first.position.segment()) {
+            segment.unpublish_from(first.lsn);
+        }
+    }
+
+    /// The segments from `first` to `last`, both included.
+    pub(crate) fn between(&self, first: SegmentNo, last: SegmentNo) -> Vec<Arc<Segment>> {
+        self.held().map.range(first..=last).map(|(_, segment)| Arc::clone(segment)).collect()
+    }
+
     /// Bytes of all segment files.
     pub(crate) fn bytes(&self) -> u64 {
         self.held().map.values().map(|segment| segment.header.bytes).sum()

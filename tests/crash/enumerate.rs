@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use walrus_node::sim::{SimDisk, Survivors};
-use walrus_node::{Engine, Viewer};
+use walrus_node::{Engine, Level, Viewer};
 
 use crate::leader::options;
 use crate::mirror::{History, catch_up};
@@ -32,6 +32,8 @@ pub(crate) enum Writing {
 /// How thoroughly a recording is searched.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
+    /// Undecided sectors up to which every prefix and every single gap is tried.
+    pub(crate) sectors_at_once: usize,
     /// Seeded subsets at each operation.
     pub(crate) subsets: u64,
     /// Of so many crashes one is followed by writing and further crashes; all are recovered and checked.
@@ -41,7 +43,9 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    pub(crate) const FULL: Effort = Effort { subsets: 4, go_on_every: 6, second_crashes: 3 };
+    pub(crate) const FULL: Effort = Effort { sectors_at_once: 64, subsets: 4, go_on_every: 6, second_crashes: 3 };
+    /// For the many short stretches around a fault.
+    pub(crate) const FAULTS: Effort = Effort { sectors_at_once: 6, subsets: 1, go_on_every: 6, second_crashes: 2 };
 }
 
 /// Searches a recording; returns how many disks were recovered and checked.
@@ -49,14 +53,19 @@ impl Effort {
 /// # Panics
 /// At the first state that must not be, with what makes it again.
 pub(crate) fn enumerate(recording: &Recording, effort: Effort) -> usize {
-    let (states, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    enumerate_within(recording, 0..recording.disk.trace_len() + 1, effort)
+}
+
+/// The same for crashes before the operations of a range.
+pub(crate) fn enumerate_within(recording: &Recording, operations: Range<usize>, effort: Effort) -> usize {
+    let (states, next) = (AtomicUsize::new(0), AtomicUsize::new(operations.start));
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at > recording.disk.trace_len() {
+                    if at >= operations.end {
                         return;
                     }
                     states.fetch_add(crash_at(recording, at, effort), Ordering::Relaxed);
@@ -71,8 +80,10 @@ pub(crate) fn enumerate(recording: &Recording, effort: Effort) -> usize {
 fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
     let pending = recording.disk.pending_sectors(at);
     let mut survivors = vec![Survivors::Nothing, Survivors::Everything];
-    survivors.extend((1..pending).map(Survivors::Prefix));
-    survivors.extend((0..pending).map(Survivors::Missing));
+    // Where much is undecided, every so many of the prefixes and of the gaps; which ones changes from operation to operation.
+    let step = pending.div_ceil(effort.sectors_at_once).max(1);
+    survivors.extend((1 + at % step..pending).step_by(step).map(Survivors::Prefix));
+    survivors.extend((at % step..pending).step_by(step).map(Survivors::Missing));
     if pending > 1 {
         survivors.extend((0..effort.subsets).map(|i| Survivors::Seeded(i + 1000 * at as u64)));
     }
@@ -80,18 +91,26 @@ fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
     for (i, survivors) in survivors.iter().enumerate() {
         let crashed = recording.disk.crash(at, survivors);
         let go_on = (at + i).is_multiple_of(effort.go_on_every);
-        states += examine(recording, crashed, at, &format!("{survivors:?}"), go_on.then_some(effort));
+        let promised = Promised::before(&recording.disk, at, Level::Durable);
+        states += examine(recording, crashed, at, &promised, &format!("{survivors:?}"), go_on.then_some(effort));
     }
     let killed = recording.disk.kill(at, at as u64);
-    states + examine(recording, killed, at, "SIGKILL", Some(effort))
+    let promised = Promised::before(&recording.disk, at, Level::Written);
+    states + examine(recording, killed, at, &promised, "SIGKILL", Some(effort))
 }
 
 /// Recovers one disk and checks it; with `effort`, writes on it and crashes it again.
-fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: Option<Effort>) -> usize {
-    let promised = Promised::before(&recording.disk, at);
+fn examine(
+    recording: &Recording,
+    disk: SimDisk,
+    at: usize,
+    promised: &Promised,
+    how: &str,
+    effort: Option<Effort>,
+) -> usize {
     let verdict = catch_unwind(AssertUnwindSafe(|| {
         crate::slots::no_block_is_younger_than_a_slot(&disk)?;
-        let seen = look(&recording.submitted, &disk, &promised)?;
+        let seen = look(&recording.submitted, &disk, promised)?;
         match effort {
             None => Ok(1),
             Some(effort) => go_on(recording, &disk, seen, at, effort).map(|states| 1 + states),
@@ -140,7 +159,7 @@ fn go_on(
     let Range { start: gone, end: seen } = seen;
     let mut submitted = Submitted { batches: recording.submitted.batches[..seen].to_vec() };
     // What was shown must never disappear, and what was gone never come back.
-    mark_acknowledged(disk, seen);
+    mark_acknowledged(disk, seen, Level::Durable);
     mark_gone(disk, gone);
     let trims = matches!(recording.writing, Writing::Trimming);
     mark_may_go(disk, if trims { seen } else { gone });
@@ -149,15 +168,16 @@ fn go_on(
             let options = if trims { retention::options(at as u64) } else { options(at as u64) };
             let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
             let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
-            let new = Batch { topic: "later", entries: vec![Bytes::from(format!("after {at}"))] };
-            for batch in cut.chain([new]) {
+            let entries = vec![Bytes::from(format!("after {at}"))];
+            let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
+            for batch in cut.chain([new]).map(|batch| Batch { level: Level::Durable, ..batch }) {
                 if trims {
                     mark_may_go(disk, submitted.batches.len());
                 }
-                let ticket = log.append_batch(batch.topic, batch.entries.clone()).map_err(|error| error.to_string())?;
+                let ticket = batch.append(&log).map_err(|error| error.to_string())?;
                 submitted.batches.push(batch);
                 ticket.wait().map_err(|error| error.to_string())?;
-                mark_acknowledged(disk, submitted.batches.len());
+                mark_acknowledged(disk, submitted.batches.len(), Level::Durable);
             }
             if trims {
                 retention::trim_and_close(&log)?;
@@ -168,10 +188,10 @@ fn go_on(
             let log = log.map_err(|error| format!("does not open: {error}"))?;
             let batches = catch_up(&log, history, 3).max(seen);
             submitted.batches = recording.submitted.batches[..batches].to_vec();
-            mark_acknowledged(disk, batches);
+            mark_acknowledged(disk, batches, Level::Durable);
         }
     }
-    let all = Promised::before(disk, disk.trace_len());
+    let all = Promised::before(disk, disk.trace_len(), Level::Durable);
     crate::slots::no_block_is_younger_than_a_slot(disk)?;
     for slot in [0, 1] {
         let rotten = disk.copy();
@@ -187,7 +207,7 @@ fn go_on(
             1 => Survivors::Everything,
             _ => Survivors::Seeded(random.next()),
         };
-        let mut promised = Promised::before(disk, second);
+        let mut promised = Promised::before(disk, second, Level::Durable);
         // What may go was noted before the first crash, on another disk.
         promised.gone = *promised.gone.start()..=gone.max(*promised.gone.end());
         look(&submitted, &disk.crash(second, &survivors), &promised).map_err(|what| {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
-use walrus_node::{Engine, LogId, Lsn};
+use walrus_node::{Engine, Level, LogId, Lsn};
 
 use crate::enumerate::{Recording, Writing};
 use crate::leader::{batch, options};
@@ -31,7 +31,7 @@ pub(crate) fn leader_history(seed: u64, batches: usize) -> (History, Submitted) 
     let (mut submitted, mut ends) = (Submitted::default(), Vec::new());
     for number in 0..batches {
         let batch = batch(&mut random, number);
-        let ticket = log.append_batch(batch.topic, batch.entries.clone()).expect("the log takes it");
+        let ticket = batch.append(&log).expect("the log takes it");
         ends.push(ticket.wait().expect("nothing fails here").lsn);
         submitted.batches.push(batch);
     }
@@ -65,7 +65,7 @@ pub(crate) fn record(seed: u64) -> Recording {
             if random.below(3) > 0 {
                 for (batches, ticket) in waiting.drain(..).rev() {
                     ticket.wait().expect("nothing fails here");
-                    mark_acknowledged(&disk, batches);
+                    mark_acknowledged(&disk, batches, Level::Durable);
                 }
             }
         }

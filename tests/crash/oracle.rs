@@ -5,13 +5,28 @@ use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
-use walrus_node::{ReadLimit, Viewer};
+use walrus_node::{AppendError, AppendOptions, Engine, Level, ReadLimit, Ticket, Viewer};
 
 /// One atomic submission to one topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) topic: &'static str,
     pub(crate) entries: Vec<Bytes>,
+    /// Fed entry by entry, so that it is staged as soon as it does not fit a block.
+    pub(crate) is_fed: bool,
+    pub(crate) level: Level,
+}
+
+impl Batch {
+    pub(crate) fn append(&self, log: &Engine) -> Result<Ticket, AppendError> {
+        let options = AppendOptions { level: Some(self.level), ..AppendOptions::default() };
+        if !self.is_fed {
+            return log.append_with(self.topic, self.entries.clone(), options);
+        }
+        let mut batch = log.begin_batch(self.topic, options)?;
+        self.entries.iter().try_for_each(|entry| batch.push(entry.clone()))?;
+        batch.commit()
+    }
 }
 
 /// Everything that was submitted, in the order in which it was queued: one thread submits, so the log's order is this order.
@@ -40,13 +55,15 @@ pub(crate) struct Promised {
 const KIND: u64 = !0 << 32;
 /// So many batches were acknowledged.
 const ACKNOWLEDGED: u64 = 0;
+/// The same, and a power cut may take it back.
+const WRITTEN: u64 = 1 << 32;
 /// From here on so many of the first batches may be gone, for somebody asks for it.
-const MAY_GO: u64 = 1 << 32;
+const MAY_GO: u64 = 2 << 32;
 /// They are gone, for somebody was told.
-const GONE: u64 = 2 << 32;
+const GONE: u64 = 3 << 32;
 
-pub(crate) fn mark_acknowledged(disk: &SimDisk, batches: usize) {
-    disk.mark(ACKNOWLEDGED | batches as u64);
+pub(crate) fn mark_acknowledged(disk: &SimDisk, batches: usize, level: Level) {
+    disk.mark(if level == Level::Written { WRITTEN } else { ACKNOWLEDGED } | batches as u64);
 }
 
 pub(crate) fn mark_may_go(disk: &SimDisk, batches: usize) {
@@ -63,14 +80,15 @@ impl Promised {
         Promised { batches, gone: 0..=0 }
     }
 
-    /// The highest promises made before operation `at` of a disk.
-    pub(crate) fn before(disk: &SimDisk, at: usize) -> Promised {
+    /// The highest promises made before operation `at` of a disk, at that level or above.
+    pub(crate) fn before(disk: &SimDisk, at: usize, level: Level) -> Promised {
         let marks = disk.marks_before(at);
         let most = |kind| {
             let of_kind = marks.iter().filter(|mark| *mark & KIND == kind);
             of_kind.map(|mark| (mark & !KIND) as usize).max().unwrap_or(0)
         };
-        Promised { batches: most(ACKNOWLEDGED), gone: most(GONE)..=most(MAY_GO) }
+        let written = if level == Level::Written { most(WRITTEN) } else { 0 };
+        Promised { batches: written.max(most(ACKNOWLEDGED)), gone: most(GONE)..=most(MAY_GO) }
     }
 }
 

@@ -2,7 +2,7 @@
 //! come round as spares in both.
 
 use walrus_node::sim::SimDisk;
-use walrus_node::{Engine, Lsn, Options, Ticket};
+use walrus_node::{Engine, Level, Lsn, Options, Ticket};
 
 use crate::enumerate::{Recording, Writing};
 use crate::leader::{self, batch};
@@ -34,10 +34,11 @@ pub(crate) fn record(seed: u64) -> Recording {
     log.close().expect("nothing fails here");
     drop(log);
 
+    // From here on it gives away by itself, also what it has acknowledged before we have noted that.
+    mark_may_go(&run.disk, run.submitted.batches.len());
     let log = Engine::open_sim(&run.disk, options(seed + 100)).expect("the simulated disk opens");
     for _ in 0..14 {
         run.append(&log, &mut random);
-        // It gives away what it has acknowledged, perhaps before we have noted that.
         mark_may_go(&run.disk, run.submitted.batches.len());
         if random.below(2) == 0 {
             run.acknowledge();
@@ -69,14 +70,14 @@ struct Run {
 impl Run {
     fn append(&mut self, log: &Engine, random: &mut Random) {
         let batch = batch(random, self.submitted.batches.len());
-        self.waiting.push(log.append_batch(batch.topic, batch.entries.clone()).expect("the log takes it"));
+        self.waiting.push(batch.append(log).expect("the log takes it"));
         self.submitted.batches.push(batch);
     }
 
     fn acknowledge(&mut self) {
         for ticket in self.waiting.drain(..) {
             self.lsns.push(ticket.wait().expect("nothing fails here").lsn);
-            mark_acknowledged(&self.disk, self.lsns.len());
+            mark_acknowledged(&self.disk, self.lsns.len(), Level::Durable);
         }
     }
 

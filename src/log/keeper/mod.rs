@@ -11,10 +11,11 @@
 //!
 //! A failed write of the superblock halts the log: a hint or a fence that may or may not be there is worse than none.
 //!
-//! This file holds the handle, what the threads share, and the thread's loop; `hint`, `spares` and `retention` are its jobs.
+//! This file holds the handle, what the threads share, and the thread's loop; `fence`, `hint`, `spares` and `retention` are its jobs.
 //!
 //! Layer: log. Uses `segment`, `superblock`. Knows nothing of blocks in flight.
 
+mod fence;
 mod hint;
 mod retention;
 mod space;
@@ -37,7 +38,7 @@ use super::open::Writable;
 use super::segment::Segment;
 use super::superblock::SuperblockFile;
 use crate::entropy::Entropy;
-use crate::ids::{LogId, SegmentNo};
+use crate::ids::{Incarnation, LogId, SegmentNo};
 use crate::limits::HINT_WINDOW_BYTES;
 use crate::lsn::Lsn;
 use crate::storage::{Disk, Waker};
@@ -85,6 +86,9 @@ struct State {
     /// What the superblock on disk says.
     recorded: Published,
     refresh_demanded: bool,
+    /// Something is to be cut off; and how that went.
+    fence: Option<fence::Cut>,
+    fenced: Option<Result<Incarnation, String>>,
     /// A write of the superblock failed.
     failed: Option<String>,
     stop: Option<Stop>,
@@ -120,6 +124,8 @@ impl Keeper {
             published: start,
             recorded: start,
             refresh_demanded: false,
+            fence: None,
+            fenced: None,
             failed: None,
             stop: None,
         };
@@ -251,6 +257,7 @@ struct Quiet {
 }
 
 enum Job {
+    Fence(fence::Cut),
     Refresh(Published),
     Spare {
         ts_ns: u64,
@@ -279,6 +286,7 @@ impl Worker {
     fn run(mut self) {
         loop {
             match self.next_job() {
+                Job::Fence(cut) => self.set_fence(cut),
                 Job::Refresh(published) => self.record(published, false),
                 Job::Spare { ts_ns } => self.make_spare(ts_ns),
                 Job::Trim => self.trim(),
@@ -302,6 +310,9 @@ impl Worker {
         loop {
             if let Some(stop) = state.stop {
                 return Job::Stop(stop, state.published);
+            }
+            if let Some(cut) = state.fence.filter(|_| state.failed.is_none()) {
+                return Job::Fence(cut);
             }
             if state.failed.is_none() && state.refresh_due() {
                 return Job::Refresh(state.published);

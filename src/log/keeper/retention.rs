@@ -10,7 +10,7 @@
 //! more; and only when nobody reads them either, they are recycled or removed (`spares`). A crash between any two leaves segments
 //! that lie before the base: the next opening gives them away again.
 //!
-//! A base begins at the start of an atomic group, since a batch goes whole, and below the durable hint, so that the loss of what it
+//! A base begins at the start of an atomic group, and within no staged batch, since a batch goes whole, and below the durable hint, so that the loss of what it
 //! begins with is noticed: docs/FORMAT.md#base
 //!
 //! Layer: log. Uses `segments`. Knows nothing of topics but that somebody remembers them.
@@ -209,7 +209,7 @@ impl Worker {
             // A group may reach over from the segment before.
             let last = segments.block(Lsn::new(first_lsn.get() - 1))?;
             let lsn = first_lsn.plus(last.remaining.into());
-            if lsn > limit {
+            if lsn > limit || self.kept.remembers.batch_across(lsn).is_some() {
                 continue;
             }
             let chain = if last.remaining == 0 { last.chain } else { segments.block(Lsn::new(lsn.get() - 1))?.chain };

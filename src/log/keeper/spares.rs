@@ -132,7 +132,9 @@ impl Worker {
     fn recycled(&mut self, ts_ns: u64) -> Option<Segment> {
         let next = self.next_bytes();
         let suits = |segment: &Arc<Segment>| {
-            self.policy.sizes.suits(segment.header.bytes, next) && segment.header.align == self.align
+            self.policy.sizes.suits(segment.header.bytes, next)
+                && segment.header.align == self.align
+                && !segment.is_condemned()
         };
         let index = self.maker.given_away.iter().position(|segment| suits(segment) && is_unread(segment))?;
         let old = Arc::into_inner(self.maker.given_away.remove(index))?;
