@@ -10,8 +10,8 @@
 //! more; and only when nobody reads them either, they are recycled or removed (`spares`). A crash between any two leaves segments
 //! that lie before the base: the next opening gives them away again.
 //!
-//! A base begins at the start of an atomic group, and within no staged batch, since a batch goes whole, and below the durable hint, so that the loss of what it
-//! begins with is noticed: docs/FORMAT.md#base
+//! A base begins at the start of an atomic group, and within no staged batch, since a batch goes whole; and below the durable hint, so
+//! that the loss of what it begins with is noticed: docs/FORMAT.md#base
 //!
 //! Layer: log. Uses `segments`. Knows nothing of topics but that somebody remembers them.
 
