@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use walrus_node::sim::SimDisk;
-use walrus_node::{Engine, IoMode, Lsn, Options, ReadError, ReadLimit, SpaceState, Viewer};
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
+use walrus_node::{AppendOptions, Engine, IoMode, Lsn, Options, ReadError, ReadLimit, SpaceState, Viewer};
 
 use crate::support::{folder, io_mode, until};
 
@@ -337,4 +337,107 @@ fn the_loss_of_everything_that_a_log_begins_with_is_damage_and_no_empty_log() {
     assert!(damage.len() == 1 && damage[0].reason.contains("the base says"), "{damage:?}");
     drop(viewer);
     assert!(matches!(Engine::open_sim(&crashed, tiny()), Err(walrus_node::OpenError::Damaged(_))));
+}
+
+#[test]
+fn a_staged_batch_goes_whole_or_stays_whole_and_one_without_a_commit_holds_on_to_the_log() {
+    let folder = folder();
+    let log = open(folder.path(), &tiny());
+    let part = |n: usize| Bytes::from(format!("{n} {}", "p".repeat(30_000)));
+    let mut next = 0;
+    let mut single = |log: &Engine| {
+        let receipt = log.append("t", entry("t", next)).unwrap().wait().unwrap();
+        assert_eq!(receipt.first_offset, next);
+        next += 1;
+        receipt.lsn
+    };
+    single(&log);
+    let mut batch = log.begin_batch("t", AppendOptions::default()).unwrap();
+    let mut amid = Vec::new();
+    for n in 0..8 {
+        batch.push(part(n)).unwrap();
+        log.flush().unwrap().wait().unwrap();
+        amid.push(single(&log));
+    }
+    // The first part was sent when the second entry did not fit it any more, before the second single.
+    for lsn in &amid {
+        assert!(log.trim(*lsn).unwrap() <= amid[1], "the batch has no COMMIT yet");
+    }
+    let receipt = batch.commit().unwrap().wait().unwrap();
+    assert_eq!(
+        (receipt.first_offset, receipt.last_offset),
+        (9, 16),
+        "singles that came meanwhile have the lower offsets"
+    );
+    next = 17;
+    let mut single = |log: &Engine| {
+        let receipt = log.append("t", entry("t", next)).unwrap().wait().unwrap();
+        next += 1;
+        receipt.lsn
+    };
+    let behind: Vec<_> = (0..20).map(|_| single(&log)).collect();
+    for lsn in amid.iter().chain([&receipt.lsn]) {
+        assert!(log.trim(*lsn).unwrap() <= amid[1]);
+    }
+    let needed = BTreeMap::from([("t".to_owned(), 5)]);
+    log.trim_topics(&needed).unwrap();
+    assert!(log.topic("t").unwrap().first_offset <= 2);
+    let log = reopened(log, folder.path());
+    let read = log.read("t", 9, ReadLimit { entries: 8, bytes: usize::MAX }).unwrap();
+    assert!(read.into_iter().map(|entry| entry.payload).eq((0..8).map(part)));
+
+    assert!(log.trim(*behind.last().unwrap()).unwrap() > receipt.lsn);
+    let info = log.topic("t").unwrap();
+    assert!(info.first_offset >= 17 && info.next_offset == 37, "{info:?}");
+    let log = reopened(log, folder.path());
+    assert_eq!(log.topic("t").unwrap(), info);
+    assert_holds(&log, "t", 37);
+}
+
+fn reopened(log: Engine, path: &Path) -> Engine {
+    log.close().unwrap();
+    drop(log);
+    assert!(Viewer::open(path, IoMode::Auto).unwrap().verification().is_ok());
+    open(path, &tiny())
+}
+
+/// How many fences the newest slot of the superblock has: docs/FORMAT.md#superblock
+fn fences(disk: &SimDisk) -> u16 {
+    let bytes = disk.read_file("superblock");
+    let version = |slot: usize| u64::from_le_bytes(bytes[slot + 8..slot + 16].try_into().unwrap());
+    let newest = if version(0) > version(4096) { 0 } else { 4096 };
+    u16::from_le_bytes(bytes[newest + 112..newest + 114].try_into().unwrap())
+}
+
+#[test]
+fn fences_go_with_their_segments_so_a_log_that_gives_away_survives_more_failures_than_the_superblock_holds() {
+    let disk = SimDisk::new(7);
+    let log = Engine::open_sim(&disk, Options { seed: Some(7), ..tiny() }).unwrap();
+    let (mut next, mut most) = (0, 0);
+    for _ in 0..90 {
+        until("the keeper is done", || {
+            let ready = disk.files().iter().filter(|(name, _)| name.ends_with(".seg")).count() as u64;
+            let files = disk.files().iter().filter(|(name, _)| name.starts_with("wal/")).count() as u64;
+            ready == files && ready == log.status().log_bytes / (64 << 10) + 2
+        });
+        // Nothing is given away, but the hint is where the log ends: the next write is an append's.
+        log.trim(Lsn::FIRST).unwrap();
+        disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
+        let lsn = append(&log, "t", next..next + 1);
+        next += 1;
+        most = most.max(fences(&disk));
+        if next % 10 == 0 {
+            log.trim(lsn).unwrap();
+        }
+    }
+    let status = log.status();
+    assert_eq!((status.failures_survived, &status.halted), (90, &None), "{status:?}");
+    assert!(most > 5, "at most {most} fences at a time: too few to prove anything");
+    append(&log, "t", next..next + 10);
+    log.trim(log.tip().lsn).unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(fences(&disk), 0, "no segment is left that they could be about");
+    let log = Engine::open_sim(&disk, tiny()).unwrap();
+    assert_holds(&log, "t", next + 10);
 }

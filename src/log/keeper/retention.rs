@@ -3,7 +3,7 @@
 //! ```text
 //!   segment 3            segment 4            segment 5 (active)
 //!   [ 20 | 21 | 22 | 23 ][ 24 | 25 | 26 | 27 ][ 28 | 29 |
-//!                  `--one batch--'   ^ a base can begin here, not at 24
+//!                    '-one batch-'   ^ a base can begin here, not at 24
 //! ```
 //!
 //! The order, each step durable before the next: the hint is past the new beginning; `base` is written; nobody finds the segments any
