@@ -17,6 +17,17 @@ pub enum SpaceState {
     Full,
 }
 
+impl SpaceState {
+    /// `ok`, `low` or `full`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SpaceState::Ok => "ok",
+            SpaceState::Low => "low",
+            SpaceState::Full => "full",
+        }
+    }
+}
+
 /// The same with the reason, where there is one.
 pub(crate) struct Space {
     pub(crate) state: SpaceState,
