@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::Bytes;
-use walrus_node::sim::{SimDisk, Survivors};
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
 use walrus_node::{AppendError, Engine, IoMode, Lsn, Options, Receipt, SpaceState, TrimError, Viewer};
 
 use crate::support::{folder, io_mode, payloads, until};
@@ -264,6 +264,28 @@ fn a_log_without_room_for_its_reign_opens_and_the_first_append_that_finds_room_b
     drop(log);
     let log = Engine::open_sim(&disk, small_sim(10)).unwrap();
     assert_eq!(payloads(&log, "t").len(), acknowledged.len() + 1);
+}
+
+#[test]
+fn a_caller_in_a_loop_does_not_make_the_log_try_in_a_loop_and_the_next_one_after_that_succeeds() {
+    let disk = SimDisk::new(11);
+    let log = Engine::open_sim(&disk, small_sim(11)).unwrap();
+    // There seems to be room, and there is none: a quota.
+    disk.fail(Fault { kind: FaultKind::Create, nth: 1, error: FaultError::Full, from_then_on: true });
+    let mut next = append_until_full(&log, 0);
+    let before = disk.faults_fired();
+    for _ in 0..2_000 {
+        assert!(matches!(append(&log, next), Err(AppendError::Full { .. })));
+    }
+    let tried = disk.faults_fired() - before;
+    assert!(tried < 500, "2000 appends made the log try {tried} times: it should be ten times a second");
+    assert_eq!(log.status().space, SpaceState::Full);
+    // The quota is raised, as far as a copy of the disk tells: its operations succeed.
+    log.close().unwrap();
+    let log = Engine::open_sim(&disk.copy(), small_sim(12)).unwrap();
+    append(&log, next).unwrap();
+    next += 1;
+    assert_holds(&log, next);
 }
 
 #[test]

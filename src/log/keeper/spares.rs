@@ -160,6 +160,8 @@ impl Worker {
         let made = match self.try_new(bytes, ts_ns) {
             // Other files of ours may be all that stands in the way.
             Err(no_spare) if no_spare.full && self.remove_all_given_away() => self.try_new(bytes, ts_ns),
+            // Another file may have better luck, and the log need not halt for the sake of a header.
+            Err(no_spare) if !no_spare.full && self.maker.names_in_doubt.is_none() => self.try_new(bytes, ts_ns),
             made => made,
         };
         if made.is_ok() {
