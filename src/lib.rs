@@ -74,6 +74,7 @@ pub use format::superblock::Role;
 pub use ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId, SegmentNo, TopicId};
 pub use limits::BATCH_ENTRIES_MAX;
 pub use log::damage::Damage;
+pub use log::keeper::{SpaceState, TrimError};
 pub use log::recovery::OpenError;
 pub use log::segments::PortableBlock;
 pub use lsn::{Lsn, Position};

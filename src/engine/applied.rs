@@ -62,7 +62,7 @@ pub(super) struct NextApplied {
 
 impl Applied {
     pub(super) fn at(index: &Index, tail: Tail) -> Applied {
-        let staged = index.staged().into_iter();
+        let staged = index.open_batches().into_iter();
         Applied {
             lsn: tail.lsn,
             chain: tail.chain,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::applied::Applied;
+use super::reign::PendingReign;
 use super::{Engine, Inner, Options};
 use crate::commit::alarm::Alarm;
 use crate::commit::flushing::Pace;
@@ -15,16 +16,14 @@ use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
 use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
-use crate::commit::submission::{NewReign, Submission};
-use crate::commit::ticket::ticket;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
 use crate::ids::{LogId, NodeId, RunId};
-use crate::log::keeper::{Keeper, Published, SegmentSizes};
+use crate::log::keeper::{Keeper, Kept, Policy, Published, Retention, SegmentSizes};
 use crate::log::open::{Writable, create, make_writable};
 use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
-use crate::log::segments::Segments;
+use crate::log::segments::{Beginning, Segments};
 use crate::storage::{Access, Disk};
 use crate::topic::index::Index;
 
@@ -53,7 +52,7 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
     let options = options.bounded(disk.total_bytes()?);
     let mut entropy = Entropy::new(options.seed);
     let parts = parts_or_new_log(&disk, purpose, &mut entropy)?;
-    let index = Arc::new(Index::new(&parts.base));
+    let (index, beginning) = (Arc::new(Index::new(&parts.base)), Beginning::of(&parts.base));
     let recovered = parts.recover(&*index)?;
     recovered.expect_role(purpose.role())?;
     if let As::Mirror(Some(wanted)) = purpose {
@@ -64,7 +63,7 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
     }
     let run_id = matches!(purpose, As::Leader).then(|| RunId::new(entropy.next_u128()));
     let writable = make_writable(&disk, recovered, run_id, wall_clock_ns())?;
-    start(disk, options, purpose, writable, index, entropy)
+    start(disk, options, purpose, writable, index, beginning, entropy)
 }
 
 fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<Box<Parts>, OpenError> {
@@ -89,6 +88,7 @@ fn start(
     purpose: As,
     writable: Writable,
     index: Arc<Index>,
+    beginning: Beginning,
     mut entropy: Entropy,
 ) -> Result<Engine, OpenError> {
     let io = disk.queue()?;
@@ -100,11 +100,13 @@ fn start(
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
     let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
     let limit = BlockLimit::new(sb.align as usize, smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first));
-    let sizes = SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max };
-    let keeper = Keeper::start(disk.clone(), writable, published, sizes, entropy.fork(), io.waker());
+    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id, beginning)));
+    let mut warnings: Vec<_> = disk.io().fallback.into_iter().collect();
+    warnings.extend_from_slice(&writable.warnings);
+    let kept = Kept { segments: Arc::clone(&segments), remembers: Arc::clone(&index) as _, clock: wall_clock_ns };
+    let keeper = Keeper::start(disk.clone(), writable, published, policy(&options), kept, entropy.fork(), io.waker());
+    let keeper = Arc::new(keeper);
 
-    let report = disk.io();
-    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id)));
     let (progress, halted) = (Arc::new(Progress::new(tail, sb.incarnation)), HaltReason::default());
     let followers = Arc::new(AtomicU64::new(0));
     let alarm = Alarm::new(io.waker());
@@ -113,7 +115,7 @@ fn start(
     let writer = Writer {
         io,
         queue: Arc::clone(&queue),
-        keeper: Arc::new(keeper),
+        keeper: Arc::clone(&keeper),
         segments: Arc::clone(&segments),
         sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
         progress: Arc::clone(&progress),
@@ -142,31 +144,29 @@ fn start(
             limit,
             level: options.level,
             io: io_name,
-            warnings: report.fallback.into_iter().collect(),
+            warnings,
             applied: Mutex::new(Applied::at(&index, tail)),
             queue,
+            keeper,
+            reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
             segments,
             index,
             progress,
             followers,
             halted,
             thread: Mutex::new(Some(thread)),
-            _disk: disk,
+            disk,
         }),
     };
-    if matches!(purpose, As::Leader) {
-        begin_reign(&engine, sb.epoch, sb.run_id)?;
-    }
+    engine.begin_reign_if_there_is_room()?;
     Ok(engine)
 }
 
-/// The EPOCH block: durable before the first append is taken, so that each reign's history differs in its chain.
-fn begin_reign(engine: &Engine, epoch: crate::ids::Epoch, run_id: RunId) -> Result<(), OpenError> {
-    let (ticket, reply) = ticket();
-    let pushed = engine.inner.queue.push(Submission::NewReign(NewReign { epoch, run_id, reply }));
-    match pushed.and_then(|()| ticket.wait()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(OpenError::Halted { reason: error.to_string() }),
+fn policy(options: &Options) -> Policy {
+    Policy {
+        sizes: SegmentSizes { first: options.segment_bytes_first, max: options.segment_bytes_max },
+        retention: Retention { bytes: options.retain_bytes, age: options.retain_age },
+        min_free: options.min_free.expect("the options were bounded to the disk"),
     }
 }
 

@@ -112,8 +112,9 @@ impl Engine {
         if lsn > tip.lsn || lsn < Lsn::FIRST {
             return Ok(None);
         }
-        if lsn == Lsn::FIRST {
-            return Ok(Some(Chain::START));
+        let beginning = self.inner.segments.beginning();
+        if lsn <= beginning.lsn {
+            return Ok((lsn == beginning.lsn).then_some(beginning.chain));
         }
         match self.inner.segments.block(Lsn::new(lsn.get() - 1)) {
             Ok(block) => Ok(Some(block.chain)),

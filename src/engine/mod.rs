@@ -13,6 +13,8 @@ mod batch;
 mod build;
 mod mirror;
 mod options;
+mod reign;
+mod space;
 mod status;
 mod tailer;
 mod viewer;
@@ -42,6 +44,7 @@ use crate::commit::writer::HaltReason;
 use crate::format::superblock::Role;
 use crate::ids::{LogId, NodeId};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD, GROUP_BYTES_MAX};
+use crate::log::keeper::Keeper;
 use crate::log::recovery::OpenError;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
@@ -67,6 +70,8 @@ struct Inner {
     io: &'static str,
     warnings: Vec<String>,
     queue: Arc<Queue>,
+    keeper: Arc<Keeper>,
+    reign: reign::PendingReign,
     segments: Arc<Segments>,
     index: Arc<Index>,
     progress: Arc<Progress>,
@@ -77,7 +82,7 @@ struct Inner {
     /// How far a leader's blocks have been queued, on a follower.
     applied: Mutex<applied::Applied>,
     /// Keeps the folder ours until the last clone is gone.
-    _disk: Disk,
+    disk: Disk,
 }
 
 /// Why a log could not be closed in order.
@@ -180,6 +185,7 @@ impl Engine {
             entries.into_iter().try_for_each(|entry| batch.push(entry))?;
             return batch.commit();
         }
+        self.begin_reign()?;
         let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
         let (ticket, reply) = ticket();
         let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
@@ -195,9 +201,10 @@ impl Engine {
     /// the appends to its topic when it is committed.
     ///
     /// # Errors
-    /// An invalid topic, a follower's log.
+    /// An invalid topic, a follower's log; a disk that was full when the log was opened, and still is.
     pub fn begin_batch(&self, topic: &str, options: AppendOptions) -> Result<BatchWriter, AppendError> {
         self.check_topic(topic)?;
+        self.begin_reign()?;
         let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
         Ok(BatchWriter::new(self.clone(), topic, options))
     }

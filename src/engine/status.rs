@@ -5,6 +5,7 @@
 use super::Engine;
 use crate::format::superblock::Role;
 use crate::ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId};
+use crate::log::keeper::SpaceState;
 use crate::lsn::Lsn;
 
 /// The state of a log at one moment.
@@ -48,6 +49,12 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Bytes of the segment files in use.
     pub log_bytes: u64,
+    /// The first block that is still there.
+    pub first_lsn: Lsn,
+    /// Bytes that are free on the file system, as far as that is known.
+    pub free_bytes: u64,
+    /// Whether there is room to go on.
+    pub space: SpaceState,
     /// Topics in the log.
     pub topics: usize,
 }
@@ -57,6 +64,17 @@ impl Engine {
     pub fn status(&self) -> Status {
         let inner = &self.inner;
         let tip = self.tip();
+        // A file system that does not tell is taken for one with room: the next segment finds out.
+        let free_bytes = inner.disk.available_bytes().unwrap_or(u64::MAX);
+        let space = inner.keeper.space(free_bytes);
+        let mut warnings = inner.warnings.clone();
+        if inner.reign.is_pending() {
+            warnings.push(
+                "there was no room for the first block of a reign: the first append that finds room begins it".into(),
+            );
+        }
+        warnings.extend(space.warning);
+        warnings.extend(inner.keeper.retention_trouble().map(|trouble| trouble.to_string()));
         let (failures_survived, last_failure) = inner.progress.survived();
         Status {
             published_lsn: inner.progress.published.lsn(),
@@ -76,8 +94,11 @@ impl Engine {
             flush: "write with RWF_DSYNC; fdatasync where a group has several blocks",
             durability: inner.level.name(),
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
-            warnings: inner.warnings.clone(),
+            warnings,
             log_bytes: inner.segments.bytes(),
+            first_lsn: inner.segments.beginning().lsn,
+            free_bytes,
+            space: space.state,
             topics: inner.index.len(),
         }
     }

@@ -18,7 +18,7 @@ use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::log::damage::Damage;
 use crate::log::meta::{BlockMeta, Sink};
 use crate::log::recovery::{Contents, OpenError, Recovered, open_parts};
-use crate::log::segments::{PortableBlock, Segments};
+use crate::log::segments::{Beginning, PortableBlock, Segments};
 use crate::log::survey::survey;
 use crate::lsn::{Lsn, Position};
 use crate::storage::{Access, Disk, IoMode};
@@ -30,7 +30,6 @@ pub struct Viewer {
     role: Option<Role>,
     log_id: LogId,
     incarnation: Incarnation,
-    first_lsn: Lsn,
     index: Index,
     segments: Segments,
     verification: Verification,
@@ -135,7 +134,7 @@ impl Viewer {
     fn open_disk(disk: Disk) -> Result<Viewer, OpenError> {
         let Contents::Log(parts) = open_parts(&disk)? else { return Err(OpenError::NoLog) };
         let index = Index::new(&parts.base);
-        let first_lsn = parts.base.first_lsn;
+        let beginning = Beginning::of(&parts.base);
         let sink = Counting { index: &index, blocks: AtomicU64::new(0), entries: AtomicU64::new(0) };
         let recovered = parts.recover(&sink)?;
         let (damage, tail, torn_tail_bytes) = if recovered.damage.is_some() {
@@ -155,8 +154,8 @@ impl Viewer {
         };
         let sb = &recovered.superblock.now;
         let (role, log_id, incarnation) = (sb.role, sb.log_id, sb.incarnation);
-        let segments = Segments::new(recovered.segments, log_id);
-        Ok(Viewer { role, log_id, incarnation, first_lsn, index, segments, verification, _disk: disk })
+        let segments = Segments::new(recovered.segments, log_id, beginning);
+        Ok(Viewer { role, log_id, incarnation, index, segments, verification, _disk: disk })
     }
 
     /// What opening has found.
@@ -181,7 +180,7 @@ impl Viewer {
 
     /// The first block that is still there.
     pub fn first_lsn(&self) -> Lsn {
-        self.first_lsn
+        self.segments.beginning().lsn
     }
 
     /// Every topic, by number.
@@ -290,7 +289,8 @@ impl Viewer {
         }
     }
 
-    /// The first LSN at which two logs differ, or `None` when they are equal. A proper prefix differs from its end on.
+    /// The first LSN at which two logs differ, or `None` when they are equal. A proper prefix differs from its end on. Blocks that one of
+    /// them has given away are compared by the chain that was left of them.
     ///
     /// Every block was verified when the logs were opened, and the chain at an LSN stands for all history before it; so a
     /// search in halves is enough.
@@ -302,8 +302,9 @@ impl Viewer {
         if ends.0 == ends.1 && self.verification.chain == other.verification.chain && self.log_id == other.log_id {
             return Ok(None);
         }
-        let first = self.first_lsn.max(other.first_lsn);
-        let (mut equal, mut end) = (first.get(), ends.0.min(ends.1).get());
+        let (first, end) = (self.first_lsn().max(other.first_lsn()), ends.0.min(ends.1));
+        // Where one ends before the other begins nothing can be compared, and the shorter one's end is where they differ.
+        let (mut equal, mut end) = (first.min(end).get(), end.get());
         // Invariant: all blocks below `equal` are equal; those at or behind `end` are not known to be.
         while equal < end {
             let middle = equal + (end - equal) / 2;

@@ -38,8 +38,6 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    // Retention writes it (a later issue); until then the tests do.
-    #[cfg_attr(not(test), expect(dead_code, reason = "written by retention, which is a later issue"))]
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);

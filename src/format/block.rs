@@ -401,6 +401,11 @@ pub(crate) fn peek_total_len(bytes: &[u8], align: usize) -> Result<usize, Corrup
     Ok(total_len)
 }
 
+/// The position that an envelope names, sound or not. Of use only to tell what was meant to stand here.
+pub(crate) fn peek_position(envelope: &[u8]) -> Position {
+    Position::from_bits(get_u64(envelope, POSITION_AT))
+}
+
 /// A block on disk: an envelope that belongs here, and the sound portable block in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockView<'a> {

@@ -234,6 +234,8 @@ fn read_violation(error: &ReadError) -> Violation {
         ReadError::UnknownTopic(_) => Code::UNKNOWN_TOPIC,
         ReadError::BeyondEnd { .. } | ReadError::Trimmed { .. } => Code::INVALID,
         ReadError::Damaged { .. } => Code::DAMAGED,
+        // Only followers ask for blocks by number, and only for published ones.
+        ReadError::Block(_) => Code::BEHIND_RETENTION,
         _ => Code::INTERNAL,
     };
     let hint = match error {

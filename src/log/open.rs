@@ -33,9 +33,13 @@ pub(crate) struct Writable {
     pub(crate) segments: SegmentMap,
     /// Prepared segments behind the tail, in the order in which the log will go on into them.
     pub(crate) spares: Vec<Arc<Segment>>,
+    /// Segments that retention has given away, and that are still there.
+    pub(crate) given_away: Vec<Arc<Segment>>,
     /// The number of the next segment to be made.
     pub(crate) next_segment: SegmentNo,
     pub(crate) tail: Tail,
+    /// What an operator should know about this opening.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Makes an empty log in an empty folder.
@@ -69,7 +73,7 @@ pub(crate) fn make_writable(
     if let Some(damage) = recovered.damage {
         return Err(OpenError::Damaged(damage));
     }
-    let Recovered { mut superblock, segments, broken, tail, clean, stragglers, .. } = recovered;
+    let Recovered { mut superblock, segments, broken, given_away, tail, clean, stragglers, .. } = recovered;
     let sb = &mut superblock.now;
     if !clean {
         set_fence(&mut sb.fences, opening_fence(sb.incarnation, &tail, now_ns), FENCES_MAX)
@@ -84,17 +88,32 @@ pub(crate) fn make_writable(
     }
     superblock.write_both()?;
 
-    erase(disk, &segments, &stragglers, superblock.now.incarnation)?;
+    // First of all, so that on a full disk there may be room for what comes next.
+    remove_temporaries(disk)?;
+    let mut warnings = Vec::new();
+    erase(disk, &segments, &stragglers, superblock.now.incarnation, &mut warnings)?;
     // What these fences kill has just been erased, durably; the next write of the superblock may go without them.
     superblock.now.fences.retain(|fence| fence.resume != fence.cut);
-    set_aside_broken(disk, broken.iter().map(|(number, _)| *number))?;
-    remove_temporaries(disk)?;
+    set_aside_broken(disk, broken.iter().map(|(number, _)| *number), &mut warnings)?;
 
     let here = tail.position.segment();
     let spares: Vec<_> = segments.range(here.next()..).map(|(_, segment)| Arc::clone(segment)).collect();
     let last = segments.keys().copied().chain(broken.iter().map(|(number, _)| *number)).max();
     let next_segment = last.map_or(here, |last| last.next().max(here));
-    Ok(Writable { superblock, segments, spares, next_segment, tail })
+    let given_away = open_given_away(disk, &given_away, superblock.now.log_id)?;
+    Ok(Writable { superblock, segments, spares, given_away, next_segment, tail, warnings })
+}
+
+/// What the process that gave them away did not get round to. A file that is no segment of this log is of no use.
+fn open_given_away(disk: &Disk, numbers: &[SegmentNo], log_id: LogId) -> storage::Result<Vec<Arc<Segment>>> {
+    let mut given_away = Vec::new();
+    for number in numbers {
+        match Segment::open(disk, *number, log_id)? {
+            Ok(segment) => given_away.push(Arc::new(segment)),
+            Err(_) => disk.remove(&file_name(*number))?,
+        }
+    }
+    Ok(given_away)
 }
 
 fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
@@ -126,14 +145,25 @@ pub(super) fn set_fence(fences: &mut Vec<Fence>, fence: Fence, room: usize) -> R
 }
 
 /// Copies the dead blocks to `quarantine/`, then overwrites the first sector of each with zeros.
-fn erase(disk: &Disk, segments: &SegmentMap, dead: &[Straggler], incarnation: Incarnation) -> storage::Result<()> {
+fn erase(
+    disk: &Disk,
+    segments: &SegmentMap,
+    dead: &[Straggler],
+    incarnation: Incarnation,
+    warnings: &mut Vec<String>,
+) -> storage::Result<()> {
     if dead.is_empty() {
         return Ok(());
     }
-    disk.make_folder(QUARANTINE)?;
-    disk.flush_folder("")?;
-    let copies = format!("{QUARANTINE}/open-{:08x}.blocks", incarnation.get());
-    disk.replace_small(&copies, &read_whole(disk, segments, dead)?)?;
+    match copy_to_quarantine(disk, &read_whole(disk, segments, dead)?, incarnation) {
+        // Nobody was told that they were written. A copy is a courtesy, an open on a full disk is a promise.
+        Err(error) if error.is_full() => warnings.push(format!(
+            "{} blocks behind the end of the log, which were never acknowledged, were erased without a copy in \
+             {QUARANTINE}: {error}",
+            dead.len()
+        )),
+        copied => copied?,
+    }
 
     let align = disk.align();
     let zeros = AlignedBuf::new(align);
@@ -144,6 +174,12 @@ fn erase(disk: &Disk, segments: &SegmentMap, dead: &[Straggler], incarnation: In
     let mut touched: Vec<_> = dead.iter().map(|block| block.position.segment()).collect();
     touched.dedup();
     touched.iter().try_for_each(|number| segments[number].file.flush())
+}
+
+fn copy_to_quarantine(disk: &Disk, blocks: &[u8], incarnation: Incarnation) -> storage::Result<()> {
+    disk.make_folder(QUARANTINE)?;
+    disk.flush_folder("")?;
+    disk.replace_small(&format!("{QUARANTINE}/open-{:08x}.blocks", incarnation.get()), blocks)
 }
 
 /// The blocks as they stand on disk, back to back.
@@ -162,23 +198,47 @@ fn read_whole(disk: &Disk, segments: &SegmentMap, blocks: &[Straggler]) -> stora
 
 /// A segment behind the tail whose header cannot be read holds nothing that was durable, or it would have been damage. The log
 /// must not go on into it, nor stop before it.
-fn set_aside_broken(disk: &Disk, broken: impl Iterator<Item = SegmentNo>) -> storage::Result<()> {
+fn set_aside_broken(
+    disk: &Disk,
+    broken: impl Iterator<Item = SegmentNo>,
+    warnings: &mut Vec<String>,
+) -> storage::Result<()> {
     let mut any = false;
     for number in broken {
-        disk.make_folder(QUARANTINE)?;
-        disk.rename(&file_name(number), &format!("{QUARANTINE}/{:016x}.seg", number.get()))?;
+        let name = file_name(number);
+        let moved = disk
+            .make_folder(QUARANTINE)
+            .and_then(|()| disk.rename(&name, &format!("{QUARANTINE}/{:016x}.seg", number.get())));
+        match moved {
+            Err(error) if error.is_full() => {
+                warnings.push(format!(
+                    "{name}, which has no header and held nothing of the log, was removed, not set aside: {error}"
+                ));
+                disk.remove(&name)?;
+            }
+            moved => moved?,
+        }
         any = true;
     }
     if any {
         disk.flush_folder("")?;
-        disk.flush_folder(QUARANTINE)?;
+        if !disk.list(QUARANTINE)?.is_empty() {
+            disk.flush_folder(QUARANTINE)?;
+        }
         disk.flush_folder(WAL)?;
     }
     Ok(())
 }
 
-/// Spares that were being made when the process ended.
+/// Spares that were being made when the process ended, and small files that were being written.
 fn remove_temporaries(disk: &Disk) -> storage::Result<()> {
-    let names = disk.list(WAL)?;
-    names.iter().filter(|name| name.ends_with(".tmp")).try_for_each(|name| disk.remove(&format!("{WAL}/{name}")))
+    for folder in [WAL, QUARANTINE] {
+        for name in disk.list(folder)?.iter().filter(|name| name.ends_with(".tmp")) {
+            disk.remove(&format!("{folder}/{name}"))?;
+        }
+    }
+    match disk.remove("base.tmp") {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -21,7 +21,7 @@ use super::tail::Tail;
 use super::walk::{SegmentMap, Walker, Window};
 use super::{QUARANTINE, WAL};
 use crate::format::base::{BASE_BYTES_MAX, Base};
-use crate::format::block::ENVELOPE_BYTES;
+use crate::format::block::{ENVELOPE_BYTES, peek_position};
 use crate::format::field::is_zero;
 use crate::format::superblock::{Fence, Role, Superblock};
 use crate::format::{Corrupt, segment::HEADER_BYTES};
@@ -101,6 +101,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: SegmentMap,
     /// Segment files whose header cannot be read, and why.
     pub(crate) broken: Vec<(SegmentNo, Corrupt)>,
+    /// Segments that lie before the base: given away, but not gone when the process ended.
+    pub(crate) given_away: Vec<SegmentNo>,
     /// The end of the last whole group.
     pub(crate) tail: Tail,
     /// Where the chain ends: behind blocks of a group that is not whole, if there are any.
@@ -127,6 +129,7 @@ pub(crate) struct Parts {
     both_slots_sound: bool,
     segments: SegmentMap,
     broken: Vec<(SegmentNo, Corrupt)>,
+    given_away: Vec<SegmentNo>,
     pub(crate) base: Base,
 }
 
@@ -146,6 +149,8 @@ pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
     };
     let base = parse_base(base.as_deref(), &superblock.now)?;
     let (mut segments, mut broken) = (SegmentMap::new(), Vec::new());
+    let (given_away, numbers): (Vec<_>, Vec<_>) =
+        numbers.into_iter().partition(|number| *number < base.first_position.segment());
     for number in numbers {
         match Segment::open(disk, number, superblock.now.log_id)? {
             Ok(segment) => {
@@ -160,7 +165,7 @@ pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
             Err(corrupt) => broken.push((number, corrupt)),
         }
     }
-    Ok(Contents::Log(Box::new(Parts { superblock, both_slots_sound, segments, broken, base })))
+    Ok(Contents::Log(Box::new(Parts { superblock, both_slots_sound, segments, broken, given_away, base })))
 }
 
 /// Segments are made only after the superblock is durable, so a folder without both was never finished.
@@ -242,21 +247,30 @@ impl Parts {
             Some(Damage::at(sb.hint.position, sb.hint.lsn, reason))
         } else {
             match why {
-                Some(why) => self.judge(&end, why, &stragglers)?,
+                Some(why) => self.judge(&tail, &end, why, &stragglers)?,
                 None => None,
             }
         };
-        let Parts { superblock, segments, broken, .. } = self;
-        Ok(Recovered { superblock, segments, broken, tail, end, clean, stragglers, damage })
+        let Parts { superblock, segments, broken, given_away, .. } = self;
+        Ok(Recovered { superblock, segments, broken, given_away, tail, end, clean, stragglers, damage })
     }
 
     /// Torn or damaged: docs/FORMAT.md#torn-or-damaged
-    fn judge(&self, end: &Tail, why: Corrupt, stragglers: &[Straggler]) -> Result<Option<Damage>, OpenError> {
+    fn judge(
+        &self,
+        tail: &Tail,
+        end: &Tail,
+        why: Corrupt,
+        stragglers: &[Straggler],
+    ) -> Result<Option<Damage>, OpenError> {
         let missing = end.lsn;
         let hint = self.superblock.now.hint.lsn;
         let witness = stragglers.iter().find(|block| !block.fenced && block.durable_lsn > missing);
         let evidence = if hint > missing {
             format!("the superblock records everything below lsn {hint} as durable")
+        } else if tail.lsn == self.base.first_lsn && tail.lsn > Lsn::FIRST {
+            // A log always keeps a group that was durable when the base was written.
+            format!("the base says that the log begins with lsn {}", tail.lsn)
         } else {
             let Some(Straggler { position, durable_lsn, .. }) = witness else { return Ok(None) };
             format!("the block at {position} was written when everything below lsn {durable_lsn} was durable")
@@ -280,11 +294,13 @@ impl Parts {
         if here.offset() >= segment.header.blocks_end() {
             return Ok(start_of_next);
         }
-        let zeros =
-            is_zero(&Window::new(&self.segments).load(segment, here.offset(), ENVELOPE_BYTES)?[..ENVELOPE_BYTES]);
+        let mut window = Window::new(&self.segments);
+        let envelope = &window.load(segment, here.offset(), ENVELOPE_BYTES)?[..ENVELOPE_BYTES];
+        // A recycled segment is not zeroed: what lies there may be another segment's, and prove nothing.
+        let untouched = is_zero(envelope) || segment.header.generation > 0 && peek_position(envelope) != here;
         let hint = self.superblock.now.hint.position;
         let recorded = hint.segment() == here.segment() && hint > here;
-        let lost_here = !zeros || recorded || self.goes_on_behind(segment, end, start_of_next)?;
+        let lost_here = !untouched || recorded || self.goes_on_behind(segment, end, start_of_next)?;
         Ok(if lost_here { here } else { start_of_next })
     }
 
@@ -311,7 +327,7 @@ impl Parts {
 /// Makes a whole group part of the log in memory.
 pub(crate) fn publish(segments: &SegmentMap, sink: &dyn Sink, group: &[BlockMeta]) {
     for block in group {
-        segments[&block.position.segment()].publish(block.lsn, block.position, block.total_len);
+        segments[&block.position.segment()].publish(block);
     }
     sink.publish(group);
 }

@@ -6,7 +6,9 @@
 //! Layer: log. Knows nothing of the other segments.
 
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::meta::BlockMeta;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{Corrupt, block};
 use crate::ids::{LogId, SegmentNo};
@@ -21,6 +23,7 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     pub(crate) file: File,
     published: RwLock<Published>,
+    condemned: AtomicBool,
 }
 
 /// The published blocks of a segment: their LSNs are consecutive, so the place of each is one number.
@@ -29,6 +32,7 @@ struct Published {
     first_lsn: Option<Lsn>,
     offsets: Vec<u32>,
     end: u32,
+    last_ts_ns: u64,
 }
 
 /// Where a block lies in its segment, and what follows it there.
@@ -43,7 +47,7 @@ pub(crate) struct Stretch {
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, file: File) -> Segment {
-        Segment { header, file, published: RwLock::default() }
+        Segment { header, file, published: RwLock::default(), condemned: AtomicBool::new(false) }
     }
 
     /// Opens the segment of that number and reads its header past the page cache.
@@ -76,13 +80,23 @@ impl Segment {
         Position::new(self.number(), self.header.first_block_offset())
     }
 
+    /// A write or a flush of it failed: it is never made a spare again by this process, which would have to flush it.
+    pub(crate) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+
     /// Adds one block behind those already published.
-    pub(crate) fn publish(&self, lsn: Lsn, position: Position, total_len: u32) {
+    pub(crate) fn publish(&self, block: &BlockMeta) {
         let mut published = self.published.write().expect("no holder of this lock panics");
-        let first = *published.first_lsn.get_or_insert(lsn);
-        assert_eq!(lsn.blocks_since(first), published.offsets.len() as u64, "blocks are published in order");
-        published.offsets.push(position.offset());
-        published.end = position.offset() + total_len;
+        let first = *published.first_lsn.get_or_insert(block.lsn);
+        assert_eq!(block.lsn.blocks_since(first), published.offsets.len() as u64, "blocks are published in order");
+        published.offsets.push(block.position.offset());
+        published.end = block.position.offset() + block.total_len;
+        published.last_ts_ns = block.ts_ns;
     }
 
     /// Adds one block behind a damaged stretch, whose blocks have no place any more.
@@ -119,10 +133,17 @@ impl Segment {
         self.published.read().expect("no holder of this lock panics").first_lsn
     }
 
+    /// When its last published block was written, if there is one: nanoseconds since 1970.
+    pub(crate) fn last_ts_ns(&self) -> Option<u64> {
+        let published = self.published.read().expect("no holder of this lock panics");
+        published.first_lsn.map(|_| published.last_ts_ns)
+    }
+
     /// Where block `lsn` lies, and how far published blocks follow it here.
     pub(crate) fn locate(&self, lsn: Lsn) -> Option<Stretch> {
         let published = self.published.read().expect("no holder of this lock panics");
-        let index = usize::try_from(lsn.blocks_since(published.first_lsn?)).ok()?;
+        let first = published.first_lsn.filter(|first| *first <= lsn)?;
+        let index = usize::try_from(lsn.blocks_since(first)).ok()?;
         let offset = *published.offsets.get(index).filter(|offset| **offset != NO_BLOCK)?;
         let behind = published.offsets[index + 1..].iter().find(|offset| **offset != NO_BLOCK);
         let block_end = behind.copied().unwrap_or(published.end);
@@ -133,6 +154,11 @@ impl Segment {
 /// The file name of segment `number`.
 pub(crate) fn file_name(number: SegmentNo) -> String {
     format!("{}/{:016x}.seg", super::WAL, number.get())
+}
+
+/// What a segment is called until it is ready.
+fn temporary_name(number: SegmentNo) -> String {
+    format!("{}/spare-{number}.tmp", super::WAL)
 }
 
 /// The number in a segment's file name, or `None` for any other name.
@@ -166,9 +192,41 @@ fn read_header(disk: &Disk, file: &File) -> storage::Result<Result<SegmentHeader
 
 /// Makes a spare: zeros, both headers, flush, rename, flush of the folder. Everything that is slow about a new segment happens
 /// here, in the background, so that nothing of it happens in a commit: docs/FORMAT.md#segments
-pub(crate) fn prepare(disk: &Disk, header: SegmentHeader) -> storage::Result<Segment> {
-    let temporary = format!("{}/spare-{}.tmp", super::WAL, header.number);
+pub(crate) fn prepare(disk: &Disk, header: SegmentHeader) -> Result<Segment, NotMade> {
+    let temporary = temporary_name(header.number);
     let file = disk.create(&temporary, header.bytes)?;
+    finish(disk, header, file, &temporary)
+}
+
+/// Makes a spare of a segment that was given away, and that nobody reads any more: renamed away, flush of the folder, and only then
+/// the headers. No zeroing: its number is new, and position and salt kill what is in it: docs/FORMAT.md#segments
+///
+/// The header's length is that of the file.
+pub(crate) fn recycle(disk: &Disk, old: Segment, header: SegmentHeader) -> Result<Segment, NotMade> {
+    assert_eq!(header.bytes, old.header.bytes);
+    assert!(header.number > old.number(), "a number is never used twice");
+    let temporary = temporary_name(header.number);
+    disk.rename(&file_name(old.number()), &temporary)?;
+    // Until the old name is durably gone, a crash could bring it back with a header that names another segment.
+    disk.flush_folder(super::WAL).map_err(NotMade::names_in_doubt)?;
+    drop(old);
+    let file = disk.open_file(&temporary)?;
+    finish(disk, header, file, &temporary)
+}
+
+/// From a file of the right length to a segment: headers, flush, name. What could not be finished is removed.
+fn finish(disk: &Disk, header: SegmentHeader, file: File, temporary: &str) -> Result<Segment, NotMade> {
+    let named = write_headers(&file, &header).and_then(|()| disk.rename(temporary, &file_name(header.number)));
+    if let Err(error) = named {
+        // If this fails, too, the next opening removes it.
+        let _ = disk.remove(temporary);
+        return Err(error.into());
+    }
+    disk.flush_folder(super::WAL).map_err(NotMade::names_in_doubt)?;
+    Ok(Segment::new(header, file))
+}
+
+fn write_headers(file: &File, header: &SegmentHeader) -> storage::Result<()> {
     let align = header.align as usize;
     let mut buffer = AlignedBuf::new(align);
     buffer[..HEADER_BYTES].copy_from_slice(&header.encode());
@@ -176,10 +234,27 @@ pub(crate) fn prepare(disk: &Disk, header: SegmentHeader) -> storage::Result<Seg
     buffer.fill(0);
     buffer[align - HEADER_BYTES..].copy_from_slice(&header.encode());
     file.write_at(&buffer, align, header.bytes - align as u64)?;
-    file.flush()?;
-    disk.rename(&temporary, &file_name(header.number))?;
-    disk.flush_folder(super::WAL)?;
-    Ok(Segment::new(header, file))
+    file.flush()
+}
+
+/// Why a segment could not be made.
+#[derive(Debug)]
+pub(crate) struct NotMade {
+    pub(crate) error: storage::Error,
+    /// A flush of the folder failed. It is never tried again, so no name that is made there later could be relied on.
+    pub(crate) names_in_doubt: bool,
+}
+
+impl NotMade {
+    fn names_in_doubt(error: storage::Error) -> NotMade {
+        NotMade { error, names_in_doubt: true }
+    }
+}
+
+impl From<storage::Error> for NotMade {
+    fn from(error: storage::Error) -> NotMade {
+        NotMade { error, names_in_doubt: false }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //!
 //! Layer: log. Knows nothing of topics; hands out portable blocks.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use super::meta::BlockMeta;
 use super::segment::{Segment, Stretch};
 use super::walk::SegmentMap;
 use crate::format::Corrupt;
+use crate::format::base::Base;
 use crate::format::block::{BlockView, PortableView};
 use crate::ids::{Chain, LogId, SegmentNo};
 use crate::limits::BLOCK_BYTES_MAX;
@@ -54,27 +55,70 @@ pub(crate) enum BlockError {
     Storage(#[from] storage::Error),
 }
 
+/// Where a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// The first block that is still there, or that will be.
+    pub(crate) lsn: Lsn,
+    /// The chain before it.
+    pub(crate) chain: Chain,
+}
+
+impl Beginning {
+    pub(crate) fn of(base: &Base) -> Beginning {
+        Beginning { lsn: base.first_lsn, chain: base.chain }
+    }
+}
+
 /// The segments with published blocks, and the one that is next.
 pub(crate) struct Segments {
-    map: RwLock<SegmentMap>,
+    held: RwLock<Held>,
     log_id: LogId,
 }
 
+struct Held {
+    map: SegmentMap,
+    beginning: Beginning,
+}
+
 impl Segments {
-    pub(crate) fn new(map: SegmentMap, log_id: LogId) -> Segments {
-        Segments { map: RwLock::new(map), log_id }
+    pub(crate) fn new(map: SegmentMap, log_id: LogId, beginning: Beginning) -> Segments {
+        Segments { held: RwLock::new(Held { map, beginning }), log_id }
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().expect("no holder of this lock panics")
     }
 
     /// Adds a segment that the log goes on into.
     pub(crate) fn add(&self, segment: Arc<Segment>) {
-        self.map.write().expect("no holder of this lock panics").insert(segment.number(), segment);
+        self.held.write().expect("no holder of this lock panics").map.insert(segment.number(), segment);
+    }
+
+    /// Where the log begins.
+    pub(crate) fn beginning(&self) -> Beginning {
+        self.held().beginning
+    }
+
+    /// Lets the log begin later, in segment `first`. Returns the segments before it, oldest first: no new reader finds them.
+    pub(crate) fn begin_at(&self, beginning: Beginning, first: SegmentNo) -> SegmentMap {
+        let mut held = self.held.write().expect("no holder of this lock panics");
+        assert!(beginning.lsn > held.beginning.lsn, "a log does not get its beginning back");
+        held.beginning = beginning;
+        let kept = held.map.split_off(&first);
+        std::mem::replace(&mut held.map, kept)
+    }
+
+    /// The segments up to `last`, oldest first.
+    pub(crate) fn up_to(&self, last: SegmentNo) -> Vec<Arc<Segment>> {
+        self.held().map.range(..=last).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 
     /// Makes blocks readable. They are durable, and end with a whole group.
     pub(crate) fn publish(&self, blocks: &[BlockMeta]) {
-        let map = self.map.read().expect("no holder of this lock panics");
+        let held = self.held();
         for block in blocks {
-            map[&block.position.segment()].publish(block.lsn, block.position, block.total_len);
+            held.map[&block.position.segment()].publish(block);
         }
     }
 
@@ -82,28 +126,30 @@ impl Segments {
     pub(crate) fn publish_again(&self, blocks: &[BlockMeta]) {
         self.publish(blocks);
         let Some(first) = blocks.first() else { return };
-        let map = self.map.read().expect("no holder of this lock panics");
-        for (_, segment) in map.range(..first.position.segment()) {
+        for (_, segment) in self.held().map.range(..first.position.segment()) {
             segment.unpublish_from(first.lsn);
         }
     }
 
     /// The segments from `first` to `last`, both included.
     pub(crate) fn between(&self, first: SegmentNo, last: SegmentNo) -> Vec<Arc<Segment>> {
-        let map = self.map.read().expect("no holder of this lock panics");
-        map.range(first..=last).map(|(_, segment)| Arc::clone(segment)).collect()
+        self.held().map.range(first..=last).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 
     /// Bytes of all segment files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.map.read().expect("no holder of this lock panics").values().map(|segment| segment.header.bytes).sum()
+        self.held().map.values().map(|segment| segment.header.bytes).sum()
     }
 
     fn locate(&self, lsn: Lsn) -> Option<(Arc<Segment>, Stretch)> {
-        let map = self.map.read().expect("no holder of this lock panics");
+        let held = self.held();
+        // In the first segment there may be blocks left of a group whose beginning is gone.
+        if lsn < held.beginning.lsn {
+            return None;
+        }
         // From the end: the newest blocks are asked for most.
         let holds = |segment: &&Arc<Segment>| segment.first_lsn().is_some_and(|first| first <= lsn);
-        let segment = map.values().rev().find(holds)?;
+        let segment = held.map.values().rev().find(holds)?;
         Some((Arc::clone(segment), segment.locate(lsn)?))
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::follower::View;
 use crate::leader::Server;
+use crate::log::keeper::SpaceState;
 
 /// A page under construction.
 #[derive(Default)]
@@ -52,6 +53,11 @@ pub(super) fn page(server: &Server, follows: Option<&View>) -> String {
         page.gauge("walrus_epoch", "The number of the reign of the last block.", log.epoch.get().into());
         page.gauge("walrus_durable_lsn", "The first block that is not durable yet.", log.durable_lsn.get() as f64);
         page.gauge("walrus_log_bytes", "Bytes of the segment files in use.", log.log_bytes as f64);
+        page.gauge("walrus_first_lsn", "The first block that is still there.", log.first_lsn.get() as f64);
+        page.gauge("walrus_free_bytes", "Bytes that are free on the log's file system.", log.free_bytes as f64);
+        page.family("walrus_space", "gauge", "1 for the state of the room to go on.");
+        let is = |state: SpaceState| (state.name().to_owned(), f64::from(u8::from(log.space == state)));
+        page.labelled("walrus_space", "state", [SpaceState::Ok, SpaceState::Low, SpaceState::Full].map(is).into_iter());
         page.gauge("walrus_topics", "Topics in the log.", log.topics as f64);
         let survived = AtomicU64::new(log.failures_survived);
         let help = "Failed writes and flushes that were fenced off, and written again elsewhere.";

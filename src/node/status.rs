@@ -35,6 +35,9 @@ pub(super) fn object(server: &Server, follows: Option<&Lag>) -> Value {
         put("halted", log.halted.into());
         put("warnings", log.warnings.into());
         put("log_bytes", log.log_bytes.into());
+        put("first_lsn", log.first_lsn.get().into());
+        put("free_bytes", log.free_bytes.into());
+        put("space", log.space.name().into());
         put("topics", log.topics.into());
     }
     if let Some(view) = &view {

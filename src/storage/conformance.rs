@@ -103,6 +103,7 @@ suite! {
     a_read_past_the_end_says_so
     an_error_names_what_failed
     the_same_file_is_known_under_two_handles
+    no_more_is_available_than_there_is
 }
 
 fn writer(place: &dyn Place) -> Disk {
@@ -434,6 +435,12 @@ fn an_open_file_outlives_its_name(place: &dyn Place) {
     disk.remove("segment").unwrap();
     other.flush().unwrap();
     assert_eq!(read(&other, 0, PAGE), vec![0; PAGE]);
+}
+
+fn no_more_is_available_than_there_is(place: &dyn Place) {
+    let disk = writer(place);
+    let available = disk.available_bytes().unwrap();
+    assert!(available > 0 && available <= disk.total_bytes().unwrap());
 }
 
 fn a_small_file_is_replaced_whole(place: &dyn Place) {

@@ -229,6 +229,11 @@ impl Host {
         self.statvfs().map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 
+    pub(crate) fn available_bytes(&self) -> Result<u64> {
+        // What an ordinary user may take: the rest is the administrator's, to get out of trouble with.
+        self.statvfs().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn statvfs(&self) -> Result<rustix::fs::StatVfs> {
         rustix::fs::fstatvfs(&self.0.root).map_err(|error| Error::new("stat", &self.0.path, error))
     }

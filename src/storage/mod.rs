@@ -300,6 +300,11 @@ impl Disk {
         each!(Disk, self, disk => disk.total_bytes())
     }
 
+    /// Bytes that this program could still allocate. Another program may be quicker, so it is a forecast and no promise.
+    pub(crate) fn available_bytes(&self) -> Result<u64> {
+        each!(Disk, self, disk => disk.available_bytes())
+    }
+
     /// The I/O queue of the one commit thread. It may be made here and moved there; from its first operation on it stays
     /// with the thread that made that.
     pub(crate) fn queue(&self) -> Result<Queue> {

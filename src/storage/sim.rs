@@ -34,7 +34,7 @@ mod trace;
 use content::Content;
 use trace::{Image, Inode, NameOp, Names, Node, Op, Write, folder_of};
 
-/// Room on the simulated device. Running out of it is a [`Fault`], not arithmetic.
+/// Room on the simulated device, until [`SimDisk::set_capacity`] says otherwise.
 const DEVICE_BYTES: u64 = 1 << 40;
 
 /// The operations a [`Fault`] can strike.
@@ -46,6 +46,12 @@ pub enum FaultKind {
     Flush,
     /// The making of a file.
     Create,
+    /// A rename, that of a small file among them.
+    Rename,
+    /// A removal.
+    Remove,
+    /// A flush of a folder, that behind a small file's rename among them. The names stay undecided.
+    FlushFolder,
     /// A read, of whatever kind.
     Read,
 }
@@ -125,6 +131,7 @@ struct State {
     cursor: Option<Cursor>,
     faults: Vec<Fault>,
     faults_fired: u64,
+    capacity: u64,
     writers: usize,
     readers: usize,
 }
@@ -198,6 +205,7 @@ impl SimDisk {
             trace: Vec::new(),
             faults: Vec::new(),
             faults_fired: 0,
+            capacity: DEVICE_BYTES,
             writers: 0,
             readers: 0,
         };
@@ -278,6 +286,17 @@ impl SimDisk {
     /// How many operations faults have struck.
     pub fn faults_fired(&self) -> u64 {
         self.state().faults_fired
+    }
+
+    /// Room for the bytes of all files that have a name. Whatever would need more fails as on a full disk; what is there already, and
+    /// is written again, needs no more. A disk after a crash, and a copy, have room again.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     /// Turns one bit of a file over, on the device: durable at once.
@@ -365,6 +384,21 @@ impl State {
         });
         self.faults_fired += u64::from(struck.is_some());
         struck
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let bytes = |node: &Node| if let Node::File(inode) = node { self.content(*inode).len() } else { 0 };
+        self.names.values().map(bytes).sum()
+    }
+
+    fn check_room(&self, bytes: u64) -> io::Result<()> {
+        let full = self.used_bytes() + bytes > self.capacity;
+        if full { Err(FaultError::Full.to_io()) } else { Ok(()) }
+    }
+
+    /// An operation on names that a fault may strike.
+    fn strike_name(&mut self, kind: FaultKind, op: &'static str, name: &str) -> Result<()> {
+        self.strike(kind).map_or(Ok(()), |error| Err(Error::new(op, name, error.to_io())))
     }
 
     fn change_names(&mut self, op: NameOp) {
@@ -479,7 +513,10 @@ impl SimDisk {
         match state.names.get(name) {
             Some(Node::Folder) => {}
             Some(Node::File(_)) => return Err(Error::new("create", name, rustix::io::Errno::EXIST)),
-            None => state.change_names(NameOp::MakeFolder { name: name.into() }),
+            None => {
+                state.check_room(1).map_err(|error| Error::new("create", name, error))?;
+                state.change_names(NameOp::MakeFolder { name: name.into() });
+            }
         }
         Ok(())
     }
@@ -489,6 +526,7 @@ impl SimDisk {
         if !name.is_empty() && state.names.get(name) != Some(&Node::Folder) {
             return Err(Error::new("flush", name, io::ErrorKind::NotFound));
         }
+        state.strike_name(FaultKind::FlushFolder, "flush", name)?;
         state.flush_folder(name);
         Ok(())
     }
@@ -509,6 +547,7 @@ impl SimDisk {
         if let Some(error) = state.strike(FaultKind::Create) {
             return Err(Error::new("create", name, error.to_io()));
         }
+        state.check_room(len).map_err(|error| Error::new("create", name, error))?;
         let inode = state.create(name, len);
         Ok(self.file(inode, name))
     }
@@ -547,13 +586,16 @@ impl SimDisk {
         let temporary = format!("{name}.tmp");
         let mut state = self.state();
         state.check_folder("replace", name)?;
+        state.check_room(bytes.len().max(1) as u64).map_err(|error| Error::new("replace", name, error))?;
         let inode = state.create(&temporary, 0);
         let temporary: Arc<str> = temporary.into();
-        if let Err(error) = state.write_whole(inode, &temporary, bytes) {
+        let written = state.write_whole(inode, &temporary, bytes).map_err(|error| Error::new("replace", name, error));
+        if let Err(error) = written.and_then(|()| state.strike_name(FaultKind::Rename, "replace", name)) {
             state.change_names(NameOp::Remove { name: temporary });
-            return Err(Error::new("replace", name, error));
+            return Err(error);
         }
         state.change_names(NameOp::Rename { from: temporary, to: name.into() });
+        state.strike_name(FaultKind::FlushFolder, "replace", name)?;
         state.flush_folder(folder_of(name));
         Ok(())
     }
@@ -562,6 +604,7 @@ impl SimDisk {
         self.check_writable("rename", from)?;
         let mut state = self.state();
         state.check_folder("rename", to)?;
+        state.strike_name(FaultKind::Rename, "rename", from)?;
         match state.names.get(from) {
             Some(Node::File(_)) => state.change_names(NameOp::Rename { from: from.into(), to: to.into() }),
             Some(Node::Folder) => panic!("{from}: the simulated disk renames no folders"),
@@ -573,6 +616,7 @@ impl SimDisk {
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.check_writable("remove", name)?;
         let mut state = self.state();
+        state.strike_name(FaultKind::Remove, "remove", name)?;
         match state.names.get(name) {
             Some(Node::File(_)) => state.change_names(NameOp::Remove { name: name.into() }),
             Some(Node::Folder) => return Err(Error::new("remove", name, io::ErrorKind::IsADirectory)),
@@ -582,7 +626,12 @@ impl SimDisk {
     }
 
     pub(crate) fn total_bytes(&self) -> Result<u64> {
-        Ok(DEVICE_BYTES)
+        Ok(self.state().capacity)
+    }
+
+    pub(crate) fn available_bytes(&self) -> Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.saturating_sub(state.used_bytes()))
     }
 
     pub(crate) fn queue(&self) -> Result<SimQueue> {

@@ -5,15 +5,15 @@
 //!
 //! Layer: topic. Fed by recovery and by the commit thread through [`Sink`]; extended at publish only.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::commit::submission::TopicSlot;
-use crate::format::base::Base;
+use crate::format::base::{Base, BaseTopic};
 use crate::format::block::Kind;
 use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefinition};
 use crate::ids::{Chain, TopicId};
-use crate::log::meta::{BlockMeta, Run, Sink};
+use crate::log::meta::{BlockMeta, Past, Remembers, Run, Sink};
 use crate::lsn::Lsn;
 
 /// A topic and how far it goes.
@@ -38,11 +38,13 @@ pub(crate) struct Topic {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// Whether its TOPIC block is part of the log.
-    defined: bool,
+    /// Where its TOPIC block lies, once that is part of the log. [`Lsn::FIRST`] if it has been given away since.
+    defined: Option<Lsn>,
     first_offset: u64,
     next_offset: u64,
     blocks: Vec<BlockRef>,
+    /// How many blocks stood before these and were given away: whoever counts on them while that happens counts from there.
+    given_away: usize,
     /// Entries whose blocks were staged: their time is that of the COMMIT.
     staged: Vec<StagedSpan>,
 }
@@ -53,6 +55,14 @@ struct StagedSpan {
     first_offset: u64,
     next_offset: u64,
     ts_ns: u64,
+}
+
+/// The staged batches of the log, by their name, the LSN of their first block.
+#[derive(Debug, Default)]
+struct Staged {
+    open: HashMap<Lsn, OpenBatch>,
+    /// Where the COMMIT of each lies that has one.
+    committed: BTreeMap<Lsn, Lsn>,
 }
 
 /// A staged batch that has no COMMIT yet: its blocks, with offsets relative to the batch.
@@ -73,8 +83,7 @@ pub(crate) struct BlockRef {
 pub(crate) struct Index {
     topics: RwLock<Topics>,
     history: RwLock<History>,
-    /// Staged batches by their name, the LSN of their first block.
-    staged: Mutex<HashMap<Lsn, OpenBatch>>,
+    staged: Mutex<Staged>,
     /// The first block that was there when the log was opened.
     first_lsn: Lsn,
 }
@@ -102,7 +111,8 @@ impl Index {
         let (topics, staged) = (RwLock::default(), Mutex::default());
         let index = Index { topics, history: RwLock::new(history), staged, first_lsn: base.first_lsn };
         for topic in &base.topics {
-            index.define(TopicDefinition { id: topic.id, name: topic.name.clone() }, topic.next_offset);
+            let definition = TopicDefinition { id: topic.id, name: topic.name.clone() };
+            index.define(definition, Lsn::FIRST, topic.next_offset);
         }
         index
     }
@@ -135,10 +145,10 @@ impl Index {
     }
 
     /// Staged batches without a COMMIT: name, blocks so far, and the last run of entries in them.
-    pub(crate) fn staged(&self) -> Vec<(Lsn, u64, Option<Run>)> {
-        let staged = self.staged.lock().expect("no holder of this lock panics");
+    pub(crate) fn open_batches(&self) -> Vec<(Lsn, u64, Option<Run>)> {
+        let staged = self.staged();
         let last_run = |batch: &OpenBatch| batch.blocks.iter().rev().find_map(|(_, runs)| runs.last()).copied();
-        staged.iter().map(|(txn, batch)| (*txn, batch.blocks.len() as u64, last_run(batch))).collect()
+        staged.open.iter().map(|(txn, batch)| (*txn, batch.blocks.len() as u64, last_run(batch))).collect()
     }
 
     /// How many topics the log has.
@@ -160,7 +170,7 @@ impl Index {
         self.history.read().expect("no holder of this lock panics").clone()
     }
 
-    fn define(&self, definition: TopicDefinition, first_offset: u64) {
+    fn define(&self, definition: TopicDefinition, lsn: Lsn, first_offset: u64) {
         let mut topics = self.topics.write().expect("no holder of this lock panics");
         let topic = Arc::clone(topics.entry(&definition.name));
         topic.slot.define(definition.id);
@@ -170,7 +180,7 @@ impl Index {
         }
         topics.by_id[index] = Some(Arc::clone(&topic));
         let mut entries = topic.entries.write().expect("no holder of this lock panics");
-        (entries.defined, entries.first_offset, entries.next_offset) = (true, first_offset, first_offset);
+        (entries.defined, entries.first_offset, entries.next_offset) = (Some(lsn), first_offset, first_offset);
     }
 
     fn control(&self, block: &BlockMeta) {
@@ -182,31 +192,35 @@ impl Index {
                 // gigabytes on the word of a sound but forged block.
                 let possible = |id: TopicId| id != TopicId::CONTROL && u64::from(id.get()) <= block.lsn.get();
                 let definition = TopicDefinition::parse(body).ok().filter(|definition| possible(definition.id));
-                definition.into_iter().for_each(|definition| self.define(definition, 0));
+                definition.into_iter().for_each(|definition| self.define(definition, block.lsn, 0));
             }
             Kind::Epoch => {
                 let mut history = self.history.write().expect("no holder of this lock panics");
                 history.lineage.extend(Reign::parse(body).ok());
                 // Batches that an earlier reign has left open are void.
-                self.staged.lock().expect("no holder of this lock panics").clear();
+                self.staged().open.clear();
             }
-            Kind::Commit => Commit::parse(body).into_iter().for_each(|commit| self.commit(&commit, block.ts_ns)),
-            Kind::Abort => {
-                let mut staged = self.staged.lock().expect("no holder of this lock panics");
-                Abort::parse(body).into_iter().for_each(|abort| drop(staged.remove(&abort.txn)));
-            }
+            Kind::Commit => Commit::parse(body).into_iter().for_each(|commit| self.commit(&commit, block)),
+            Kind::Abort => Abort::parse(body).into_iter().for_each(|abort| drop(self.staged().open.remove(&abort.txn))),
             Kind::Data | Kind::Skippable(_) => {}
         }
     }
 
     /// Keeps a staged block until its COMMIT comes.
     fn stage(&self, txn: Lsn, block: &BlockMeta) {
-        let mut staged = self.staged.lock().expect("no holder of this lock panics");
-        staged.entry(txn).or_default().blocks.push((block.lsn, block.runs.clone()));
+        self.staged().open.entry(txn).or_default().blocks.push((block.lsn, block.runs.clone()));
     }
 
-    fn commit(&self, commit: &Commit, ts_ns: u64) {
-        let batch = self.staged.lock().expect("no holder of this lock panics").remove(&commit.txn);
+    fn staged(&self) -> MutexGuard<'_, Staged> {
+        self.staged.lock().expect("no holder of this lock panics")
+    }
+
+    fn commit(&self, commit: &Commit, block: &BlockMeta) {
+        let batch = {
+            let mut staged = self.staged();
+            staged.committed.insert(commit.txn, block.lsn);
+            staged.open.remove(&commit.txn)
+        };
         // All or nothing: with a block of it given away or damaged the batch is not shown.
         let whole = batch.filter(|batch| batch.blocks.len() as u64 == commit.blocks);
         let given_away = commit.txn < self.first_lsn;
@@ -214,7 +228,7 @@ impl Index {
         for part in &commit.topics {
             let Some(Some(topic)) = topics.by_id.get(part.id.get() as usize) else { continue };
             match &whole {
-                Some(batch) => topic.extend_staged(part, batch, ts_ns),
+                Some(batch) => topic.extend_staged(part, batch, block.ts_ns),
                 None => topic.pass_over(part, given_away),
             }
         }
@@ -252,9 +266,34 @@ impl Sink for Index {
     }
 }
 
+impl Remembers for Index {
+    fn before(&self, lsn: Lsn) -> Past {
+        let lineage = self.history().lineage.into_iter().filter(|reign| reign.start_lsn < lsn).collect();
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        Past { lineage, topics: topics.by_id.iter().flatten().filter_map(|topic| topic.before(lsn)).collect() }
+    }
+
+    fn batch_across(&self, lsn: Lsn) -> Option<Lsn> {
+        let staged = self.staged();
+        let open = staged.open.keys().copied();
+        let committed = staged.committed.iter().filter(|(_, commit)| **commit >= lsn).map(|(txn, _)| *txn);
+        open.chain(committed).filter(|txn| *txn < lsn).min()
+    }
+
+    fn forget_below(&self, lsn: Lsn) {
+        self.staged().committed.retain(|_, commit| *commit >= lsn);
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        topics.by_id.iter().flatten().for_each(|topic| topic.forget_below(lsn));
+    }
+}
+
 impl Topic {
     pub(crate) fn next_offset(&self) -> u64 {
         self.entries.read().expect("no holder of this lock panics").next_offset
+    }
+
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.entries.read().expect("no holder of this lock panics").first_offset
     }
 
     /// None while nothing was ever appended to it: a batch that came to nothing has left its name, and no more.
@@ -262,7 +301,7 @@ impl Topic {
         let entries = self.entries.read().expect("no holder of this lock panics");
         Some(TopicInfo {
             name: self.slot.name().to_owned(),
-            id: self.slot.id().filter(|_| entries.defined && entries.next_offset > 0)?,
+            id: self.slot.id().filter(|_| entries.defined.is_some() && entries.next_offset > 0)?,
             first_offset: entries.first_offset,
             next_offset: entries.next_offset,
         })
@@ -291,6 +330,7 @@ impl Topic {
         entries.next_offset = part.base_offset + part.entries;
         if given_away {
             entries.first_offset = entries.next_offset;
+            entries.given_away += entries.blocks.len();
             entries.blocks.clear();
             entries.staged.clear();
         }
@@ -310,12 +350,63 @@ impl Topic {
         entries.blocks[first..].iter().take(max).copied().collect()
     }
 
-    pub(crate) fn blocks_len(&self) -> usize {
-        self.entries.read().expect("no holder of this lock panics").blocks.len()
+    /// The numbers of its blocks, counted from the first it ever had. A block that is given away leaves its number unused.
+    pub(crate) fn block_numbers(&self) -> std::ops::Range<usize> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.given_away..entries.given_away + entries.blocks.len()
     }
 
-    pub(crate) fn block_at(&self, index: usize) -> Option<BlockRef> {
-        self.entries.read().expect("no holder of this lock panics").blocks.get(index).copied()
+    /// The block of that number; `None` if it has been given away.
+    pub(crate) fn block_at(&self, number: usize) -> Option<BlockRef> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.blocks.get(number.checked_sub(entries.given_away)?).copied()
+    }
+
+    /// The block that holds the entry `offset`, or `None` if it is not there yet.
+    pub(crate) fn lsn_of(&self, offset: u64) -> Option<Lsn> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        if offset >= entries.next_offset {
+            return None;
+        }
+        let behind = entries.blocks.partition_point(|block| block.first_offset <= offset);
+        entries.blocks.get(behind.saturating_sub(1)).map(|block| block.lsn)
+    }
+
+    /// The first offset in the block of that number; where it would be, if there is no such block yet or no more.
+    pub(crate) fn first_offset_of(&self, number: usize) -> u64 {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        match number.checked_sub(entries.given_away) {
+            None => entries.first_offset,
+            Some(index) => entries.blocks.get(index).map_or(entries.next_offset, |block| block.first_offset),
+        }
+    }
+
+    /// As a base that begins at `lsn` has to hold it; `None` if it was defined later.
+    fn before(&self, lsn: Lsn) -> Option<BaseTopic> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        entries.defined.filter(|defined| *defined < lsn)?;
+        let id = self.slot.id().expect("a topic that is defined has a number");
+        Some(BaseTopic { id, name: self.slot.name().to_owned(), next_offset: entries.first_offset_from(lsn) })
+    }
+
+    fn forget_below(&self, lsn: Lsn) {
+        let mut entries = self.entries.write().expect("no holder of this lock panics");
+        entries.defined = entries.defined.map(|defined| if defined < lsn { Lsn::FIRST } else { defined });
+        entries.first_offset = entries.first_offset_from(lsn);
+        let gone = entries.blocks.partition_point(|block| block.lsn < lsn);
+        entries.blocks.drain(..gone);
+        entries.given_away += gone;
+        let first_offset = entries.first_offset;
+        entries.staged.retain(|span| span.next_offset > first_offset);
+    }
+}
+
+impl Entries {
+    /// The offset of the first entry in a block at or behind `lsn`. No staged batch lies across it, so the blocks before it are the first
+    /// ones here, though those of a staged batch stand behind blocks that were written later.
+    fn first_offset_from(&self, lsn: Lsn) -> u64 {
+        let first = self.blocks.partition_point(|block| block.lsn < lsn);
+        self.blocks.get(first).map_or(self.next_offset, |block| block.first_offset)
     }
 }
 

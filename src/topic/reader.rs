@@ -138,14 +138,14 @@ impl Reader<'_> {
             if gathered.is_err() && !batch.entries.is_empty() {
                 break; // what was read is good; the next read begins with the error
             }
-            gathered.map_err(|damage| self.damaged(name, &topic, before, damage))?;
+            gathered.map_err(|damage| self.unreadable(&topic, before, damage))?;
             if batch.next_offset == before {
                 if !batch.entries.is_empty() {
                     break; // as above: what lies before the gap is good
                 }
                 // The index jumps over this offset: a survey of a damaged log found only what lies around it.
                 let damage = BlockError::NotThere(refs.first().map_or(Lsn::FIRST, |block| block.lsn.next()));
-                return Err(self.damaged(name, &topic, before, damage));
+                return Err(self.unreadable(&topic, before, damage));
             }
         }
         Ok(batch.entries)
@@ -170,8 +170,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn damaged(&self, name: &str, topic: &Topic, asked: u64, error: BlockError) -> ReadError {
+    fn unreadable(&self, topic: &Topic, asked: u64, error: BlockError) -> ReadError {
+        let name = topic.slot.name();
         let damage = match error {
+            // Between the look into the index and the read: whoever gives away moves the index first.
+            BlockError::NotThere(_) if topic.first_offset() > asked => {
+                return ReadError::Trimmed { topic: name.into(), asked, first_offset: topic.first_offset() };
+            }
             BlockError::Storage(error) => return ReadError::Storage(error),
             BlockError::Damaged(damage) => damage,
             BlockError::NotThere(lsn) => Damage {
@@ -190,21 +195,26 @@ impl Reader<'_> {
     /// The offset of the first entry at or after `ts_ns`; the topic's next offset if there is none yet.
     pub(crate) fn offset_at_time(&self, name: &str, ts_ns: u64) -> Result<u64, ReadError> {
         let topic = self.topic(name)?;
-        let (mut low, mut high) = (0, topic.blocks_len());
+        let range = topic.block_numbers();
+        let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            let block = topic.block_at(middle).expect("the index only grows");
-            let time = match topic.committed_ts(block.first_offset) {
-                Some(time) => time,
-                None => {
-                    let read = self.segments.block(block.lsn);
-                    let read = read.map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
-                    read.view(self.segments.log_id()).head.ts_ns
-                }
-            };
-            if time < ts_ns { low = middle + 1 } else { high = middle }
+            if self.is_before(&topic, middle, ts_ns)? { low = middle + 1 } else { high = middle }
         }
-        Ok(topic.block_at(low).map_or_else(|| topic.next_offset(), |block| block.first_offset))
+        Ok(topic.first_offset_of(low))
+    }
+
+    /// Whether a topic's block was written before `ts_ns`. One that is given away while we search counts as early enough.
+    fn is_before(&self, topic: &Topic, number: usize, ts_ns: u64) -> Result<bool, ReadError> {
+        let Some(block) = topic.block_at(number) else { return Ok(true) };
+        if let Some(committed) = topic.committed_ts(block.first_offset) {
+            return Ok(committed < ts_ns);
+        }
+        match self.segments.block(block.lsn) {
+            Ok(read) => Ok(read.view(self.segments.log_id()).head.ts_ns < ts_ns),
+            Err(BlockError::NotThere(_)) if topic.block_at(number).is_none() => Ok(true),
+            Err(error) => Err(self.unreadable(topic, block.first_offset, error)),
+        }
     }
 }
 

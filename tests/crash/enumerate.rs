@@ -10,8 +10,9 @@ use walrus_node::{Engine, Level, Viewer};
 
 use crate::leader::options;
 use crate::mirror::{History, catch_up};
-use crate::oracle::{Batch, Submitted, shown};
+use crate::oracle::{Batch, Promised, Submitted, mark_acknowledged, mark_gone, mark_may_go, shown};
 use crate::random::Random;
+use crate::retention;
 
 /// A recorded run. Its marks say how many batches had been acknowledged by then.
 pub(crate) struct Recording {
@@ -24,6 +25,8 @@ pub(crate) struct Recording {
 pub(crate) enum Writing {
     Leader,
     Mirror(History),
+    /// A leader that keeps as much as [`retention::options`] say.
+    Trimming,
 }
 
 /// How thoroughly a recording is searched.
@@ -88,11 +91,12 @@ fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
     for (i, survivors) in survivors.iter().enumerate() {
         let crashed = recording.disk.crash(at, survivors);
         let go_on = (at + i).is_multiple_of(effort.go_on_every);
-        let acknowledged = promised(&recording.disk, at, Level::Durable);
-        states += examine(recording, crashed, at, acknowledged, &format!("{survivors:?}"), go_on.then_some(effort));
+        let promised = Promised::before(&recording.disk, at, Level::Durable);
+        states += examine(recording, crashed, at, &promised, &format!("{survivors:?}"), go_on.then_some(effort));
     }
     let killed = recording.disk.kill(at, at as u64);
-    states + examine(recording, killed, at, promised(&recording.disk, at, Level::Written), "SIGKILL", Some(effort))
+    let promised = Promised::before(&recording.disk, at, Level::Written);
+    states + examine(recording, killed, at, &promised, "SIGKILL", Some(effort))
 }
 
 /// Recovers one disk and checks it; with `effort`, writes on it and crashes it again.
@@ -100,13 +104,13 @@ fn examine(
     recording: &Recording,
     disk: SimDisk,
     at: usize,
-    acknowledged: usize,
+    promised: &Promised,
     how: &str,
     effort: Option<Effort>,
 ) -> usize {
     let verdict = catch_unwind(AssertUnwindSafe(|| {
         crate::slots::no_block_is_younger_than_a_slot(&disk)?;
-        let seen = look(&recording.submitted, &disk, acknowledged)?;
+        let seen = look(&recording.submitted, &disk, promised)?;
         match effort {
             None => Ok(1),
             Some(effort) => go_on(recording, &disk, seen, at, effort).map(|states| 1 + states),
@@ -122,36 +126,61 @@ fn examine(
     })
 }
 
-/// Opens a disk for looking. At least `floor` batches must be there, whole and in order; returns how many are.
-pub(crate) fn look(submitted: &Submitted, disk: &SimDisk, floor: usize) -> Result<usize, String> {
+/// Opens a disk for looking. What was promised must be there, whole and in order; returns which batches are.
+pub(crate) fn look(submitted: &Submitted, disk: &SimDisk, promised: &Promised) -> Result<Range<usize>, String> {
+    let floor = promised.batches;
     let viewer = match Viewer::open_sim(disk) {
         Ok(viewer) => viewer,
         // Cut before the superblock was durable: there is no log yet, and nothing can have been acknowledged.
-        Err(walrus_node::OpenError::NoLog) if floor == 0 => return Ok(0),
+        Err(walrus_node::OpenError::NoLog) if floor == 0 => return Ok(0..0),
         Err(error) => return Err(format!("the log does not open: {error}")),
     };
     let seen = submitted.whole_batches(&shown(&viewer)?)?;
-    if seen < floor {
-        return Err(format!("{floor} batches were acknowledged or seen before, only {seen} are there"));
+    if seen.end < floor {
+        return Err(format!(
+            "{floor} batches were acknowledged or seen before, only those up to {} are there",
+            seen.end
+        ));
+    }
+    if !promised.gone.contains(&seen.start) {
+        return Err(format!("the first {} batches are gone, and it should be {:?}", seen.start, promised.gone));
     }
     Ok(seen)
 }
 
 /// Takes the log over for writing, appends what was cut and something new, and crashes it anywhere on the way.
-fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: Effort) -> Result<usize, String> {
+fn go_on(
+    recording: &Recording,
+    disk: &SimDisk,
+    seen: Range<usize>,
+    at: usize,
+    effort: Effort,
+) -> Result<usize, String> {
+    let Range { start: gone, end: seen } = seen;
     let mut submitted = Submitted { batches: recording.submitted.batches[..seen].to_vec() };
-    disk.mark(seen as u64); // what was shown must never disappear
+    // What was shown must never disappear, and what was gone never come back.
+    mark_acknowledged(disk, seen, Level::Durable);
+    mark_gone(disk, gone);
+    let trims = matches!(recording.writing, Writing::Trimming);
+    mark_may_go(disk, if trims { seen } else { gone });
     match &recording.writing {
-        Writing::Leader => {
-            let log = Engine::open_sim(disk, options(at as u64)).map_err(|error| format!("does not open: {error}"))?;
+        Writing::Leader | Writing::Trimming => {
+            let options = if trims { retention::options(at as u64) } else { options(at as u64) };
+            let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
             let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
             let entries = vec![Bytes::from(format!("after {at}"))];
             let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
             for batch in cut.chain([new]).map(|batch| Batch { level: Level::Durable, ..batch }) {
+                if trims {
+                    mark_may_go(disk, submitted.batches.len());
+                }
                 let ticket = batch.append(&log).map_err(|error| error.to_string())?;
                 submitted.batches.push(batch);
                 ticket.wait().map_err(|error| error.to_string())?;
-                disk.mark(submitted.batches.len() as u64);
+                mark_acknowledged(disk, submitted.batches.len(), Level::Durable);
+            }
+            if trims {
+                retention::trim_and_close(&log)?;
             }
         }
         Writing::Mirror(history) => {
@@ -159,15 +188,15 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             let log = log.map_err(|error| format!("does not open: {error}"))?;
             let batches = catch_up(&log, history, 3).max(seen);
             submitted.batches = recording.submitted.batches[..batches].to_vec();
-            disk.mark(batches as u64);
+            mark_acknowledged(disk, batches, Level::Durable);
         }
     }
+    let all = Promised::before(disk, disk.trace_len(), Level::Durable);
     crate::slots::no_block_is_younger_than_a_slot(disk)?;
     for slot in [0, 1] {
         let rotten = disk.copy();
         if crate::slots::let_rot(&rotten, slot) {
-            look(&submitted, &rotten, submitted.batches.len())
-                .map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
+            look(&submitted, &rotten, &all).map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
         }
     }
     let mut random = Random(at as u64);
@@ -178,24 +207,12 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             1 => Survivors::Everything,
             _ => Survivors::Seeded(random.next()),
         };
-        look(&submitted, &disk.crash(second, &survivors), promised(disk, second, Level::Durable)).map_err(|what| {
+        let mut promised = Promised::before(disk, second, Level::Durable);
+        // What may go was noted before the first crash, on another disk.
+        promised.gone = *promised.gone.start()..=gone.max(*promised.gone.end());
+        look(&submitted, &disk.crash(second, &survivors), &promised).map_err(|what| {
             format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
         })?;
     }
     Ok(effort.second_crashes)
-}
-
-/// A promise as it is noted in a recording: so many batches, at that level.
-pub(crate) fn promise(batches: usize, level: Level) -> u64 {
-    batches as u64 | if level == Level::Written { WRITTEN } else { 0 }
-}
-
-/// Set in promises that a power cut may break.
-const WRITTEN: u64 = 1 << 32;
-
-/// The highest promise made before operation `at` of a disk, at that level or above: batches acknowledged, or seen by somebody.
-fn promised(disk: &SimDisk, at: usize, level: Level) -> usize {
-    let marks = disk.marks_before(at).into_iter();
-    let kept = marks.filter(|mark| level == Level::Written || mark & WRITTEN == 0);
-    kept.map(|mark| (mark & !WRITTEN) as usize).max().unwrap_or(0)
 }

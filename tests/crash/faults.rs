@@ -4,12 +4,12 @@
 //! What the log does about it is drawn in `src/commit/fence.rs`.
 
 use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
-use walrus_node::{AppendError, Engine, Level};
+use walrus_node::{AppendError, Engine, Level, Options};
 
-use crate::enumerate::{Effort, Recording, Writing, enumerate_within, look, promise};
+use crate::enumerate::{Effort, Recording, Writing, enumerate_within, look};
 use crate::leader::{batch, options};
 use crate::mirror::{catch_up, leader_history};
-use crate::oracle::{Batch, Submitted};
+use crate::oracle::{Batch, Promised, Submitted, mark_acknowledged, mark_may_go};
 use crate::random::Random;
 
 /// How a run with faults in it went.
@@ -20,6 +20,7 @@ struct Faulted {
     acknowledged: usize,
     /// A batch that was rolled back, if one was: it may be seen before the answer, and never after it.
     rolled_back: Vec<Batch>,
+    retain_bytes: Option<u64>,
     fired: u64,
     halted: bool,
     survived: u64,
@@ -29,9 +30,9 @@ struct Faulted {
 
 const BATCHES: usize = 16;
 
-fn run_with(faults: &[Fault], seed: u64) -> Faulted {
+fn run_with(faults: &[Fault], seed: u64, retain_bytes: Option<u64>) -> Faulted {
     let disk = SimDisk::new(seed);
-    let log = Engine::open_sim(&disk, options(seed)).expect("the fault comes later");
+    let log = Engine::open_sim(&disk, Options { retain_bytes, ..options(seed) }).expect("the fault comes later");
     faults.iter().for_each(|fault| disk.fail(*fault));
     let mut random = Random(seed);
     let (mut submitted, mut rolled_back) = (Submitted::default(), Vec::new());
@@ -41,12 +42,13 @@ fn run_with(faults: &[Fault], seed: u64) -> Faulted {
             struck_from = disk.trace_len();
         }
         let batch = batch(&mut random, number);
+        mark_may_go(&disk, if retain_bytes.is_some() { number } else { 0 });
         match batch.append(&log).and_then(|ticket| ticket.wait()) {
             Ok(_) => {
                 assert_eq!(acknowledged, number, "nothing is acknowledged behind a failure");
                 submitted.batches.push(batch);
                 acknowledged += 1;
-                disk.mark(promise(acknowledged, Level::Durable));
+                mark_acknowledged(&disk, acknowledged, Level::Durable);
             }
             Err(AppendError::Full { .. }) => break,
             Err(AppendError::RolledBack { .. }) => {
@@ -77,6 +79,7 @@ fn run_with(faults: &[Fault], seed: u64) -> Faulted {
         submitted,
         acknowledged,
         rolled_back,
+        retain_bytes,
         fired,
         halted,
         survived: status.failures_survived,
@@ -89,12 +92,14 @@ fn restart(run: &Faulted, what: &str, nth: u64) {
     let end = run.disk.trace_len();
     for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)] {
         let restarted = run.disk.crash(end, &survivors);
-        let seen = look(&run.submitted, &restarted, run.acknowledged)
+        let promised = Promised { batches: run.acknowledged, ..Promised::before(&run.disk, end, Level::Durable) };
+        let seen = look(&run.submitted, &restarted, &promised)
             .unwrap_or_else(|error| panic!("{error}\n  {what}, {survivors:?}"));
-        let log = Engine::open_sim(&restarted, options(nth)).unwrap_or_else(|error| panic!("{error}: {what}"));
+        let log = Engine::open_sim(&restarted, Options { retain_bytes: run.retain_bytes, ..options(nth) })
+            .unwrap_or_else(|error| panic!("{error}: {what}"));
         log.append("later", "after the restart").unwrap().wait().unwrap();
         let shown: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
-        let expected: usize = run.submitted.batches[..seen].iter().map(|batch| batch.entries.len()).sum();
+        let expected: usize = run.submitted.batches[..seen.end].iter().map(|batch| batch.entries.len()).sum();
         assert_eq!(shown, expected as u64 + 1, "{what}, {survivors:?}");
     }
 }
@@ -112,9 +117,14 @@ struct Tally {
 /// Strikes the first, second, ... operation of a kind until the run has no more of them; each run is restarted, and, where `crashes`
 /// says so, cut at every operation from the struck one on.
 fn strike_each(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool) -> Tally {
+    strike_each_of(name, faults, crashes, None)
+}
+
+/// The same in runs that keep so many bytes.
+fn strike_each_of(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool, retain_bytes: Option<u64>) -> Tally {
     let mut tally = Tally::default();
     for nth in 1.. {
-        let run = run_with(&faults(nth), 7);
+        let run = run_with(&faults(nth), 7, retain_bytes);
         if run.fired == 0 {
             crate::report(&format!("{name}: {tally:?}"));
             assert!(nth > 1, "a fault that never fires proves nothing");
@@ -140,7 +150,8 @@ fn crash_around(run: Faulted) -> usize {
     let mut submitted = run.submitted;
     // Cut before the second fence is durable, a batch that is to be rolled back may still be seen.
     submitted.batches.extend(run.rolled_back);
-    let recording = Recording { disk: run.disk, submitted, writing: Writing::Leader };
+    let writing = if run.retain_bytes.is_some() { Writing::Trimming } else { Writing::Leader };
+    let recording = Recording { disk: run.disk, submitted, writing };
     assert!(range.end <= answered);
     enumerate_within(&recording, range, Effort::FAULTS)
 }
@@ -195,10 +206,28 @@ fn a_batch_whose_rewrite_fails_too_is_rolled_back_and_never_comes_back() {
 
 #[test]
 fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
-    let run = run_with(&[one(FaultKind::Create, 1, FaultError::Full, true)], 7);
+    let run = run_with(&[one(FaultKind::Create, 1, FaultError::Full, true)], 7, None);
     assert!(run.fired > 0 && !run.halted);
     assert!(run.acknowledged < BATCHES, "the run needs more segments than there were");
-    look(&run.submitted, &run.disk.copy(), run.acknowledged).unwrap();
+    look(&run.submitted, &run.disk.copy(), &Promised::batches(run.acknowledged)).unwrap();
+}
+
+/// Three segments of 64 KiB: those of the run come round several times.
+const KEEP: Option<u64> = Some(3 * (64 << 10));
+
+#[test]
+fn a_failure_while_segments_come_round_costs_no_acknowledged_entry() {
+    for kind in [FaultKind::Rename, FaultKind::FlushFolder, FaultKind::Create, FaultKind::Write, FaultKind::Flush] {
+        for from_then_on in [false, true] {
+            let name = format!(
+                "each {kind:?} of a log that keeps its size{}",
+                if from_then_on { ", and all behind it" } else { "" }
+            );
+            let crashes = !from_then_on && matches!(kind, FaultKind::Write | FaultKind::Flush);
+            let tally = strike_each_of(&name, |nth| vec![one(kind, nth, FaultError::Io, from_then_on)], crashes, KEEP);
+            assert!(tally.struck > 2, "{name}: {tally:?}");
+        }
+    }
 }
 
 #[test]
@@ -223,8 +252,10 @@ fn a_follower_whose_disk_is_full_for_a_moment_takes_nothing_behind_the_gap_and_g
         assert!(!reason.contains("panicked"), "{reason}");
     }
     drop(log);
+    let disk = disk.copy(); // a fault that has not struck yet does not strike here
     let log = Engine::open_mirror_sim(&disk, Some(history.log_id), options(4)).expect("a restart recovers");
     catch_up(&log, &history, usize::MAX);
     drop(log);
-    assert_eq!(look(&submitted, &disk.copy(), submitted.batches.len()), Ok(submitted.batches.len()));
+    let all = submitted.batches.len();
+    assert_eq!(look(&submitted, &disk.copy(), &Promised::batches(all)), Ok(0..all));
 }

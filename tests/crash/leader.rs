@@ -5,8 +5,8 @@ use bytes::Bytes;
 use walrus_node::sim::SimDisk;
 use walrus_node::{Engine, FlushEvery, Level, Options, Ticket};
 
-use crate::enumerate::{Recording, Writing, promise};
-use crate::oracle::{Batch, Submitted};
+use crate::enumerate::{Recording, Writing};
+use crate::oracle::{Batch, Submitted, mark_acknowledged};
 use crate::random::Random;
 
 /// The smallest segments: every few batches the log goes on into the next.
@@ -78,7 +78,7 @@ fn record_run(seed: u64, reigns: &[usize], batch: impl Fn(&mut Random, usize) ->
         }
         acknowledge(&disk, &mut waiting);
         log.close().expect("nothing fails here");
-        disk.mark(submitted.batches.len() as u64); // a clean close has flushed everything
+        mark_acknowledged(&disk, submitted.batches.len(), Level::Durable); // a clean close has flushed everything
     }
     Recording { disk, submitted, writing: Writing::Leader }
 }
@@ -89,6 +89,6 @@ fn record_run(seed: u64, reigns: &[usize], batch: impl Fn(&mut Random, usize) ->
 fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Level, Ticket)>) {
     for (number, level, ticket) in waiting.drain(..).rev() {
         ticket.wait().expect("nothing fails here");
-        disk.mark(promise(number + 1, level));
+        mark_acknowledged(disk, number + 1, level);
     }
 }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
-use walrus_node::{Engine, LogId, Lsn};
+use walrus_node::{Engine, Level, LogId, Lsn};
 
 use crate::enumerate::{Recording, Writing};
 use crate::leader::{batch, options};
-use crate::oracle::Submitted;
+use crate::oracle::{Submitted, mark_acknowledged};
 use crate::random::Random;
 
 /// A leader's log as its followers get it.
@@ -65,7 +65,7 @@ pub(crate) fn record(seed: u64) -> Recording {
             if random.below(3) > 0 {
                 for (batches, ticket) in waiting.drain(..).rev() {
                     ticket.wait().expect("nothing fails here");
-                    disk.mark(batches as u64);
+                    mark_acknowledged(&disk, batches, Level::Durable);
                 }
             }
         }

@@ -14,5 +14,7 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+mod full_disk;
 mod levels;
+mod retention;
 mod support;

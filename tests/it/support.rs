@@ -34,3 +34,17 @@ pub(crate) fn payloads(engine: &Engine, topic: &str) -> Vec<Bytes> {
         all.extend(entries.into_iter().map(|entry| entry.payload));
     }
 }
+
+/// Waits for what a background thread does sooner or later.
+///
+/// # Panics
+/// After a minute: then it does not.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("waited for a minute, and it is still not so that {what}");
+}

@@ -47,6 +47,9 @@ impl Worker {
     /// Sets the fence: the table, the incarnation and the hint go into both slots before anything relies on them.
     pub(super) fn set_fence(&mut self, cut: Cut) {
         let Cut { published, at, resume } = cut;
+        // A flush of these may have failed: this process never flushes them again, so it makes no spares of them either.
+        let suspects = self.kept.segments.between(at.segment(), resume.segment());
+        suspects.iter().filter(|segment| segment.start() != resume).for_each(|segment| segment.condemn());
         let now = &mut self.superblock.now;
         let fence = Fence {
             incarnation: now.incarnation,

@@ -42,6 +42,10 @@ impl Worker {
         let mut state = self.shared.lock();
         match written {
             Ok(()) => {
+                // A segment is full: the oldest may be one too many now.
+                if published.tail.position.segment() > state.recorded.tail.position.segment() {
+                    state.look_at_retention();
+                }
                 state.recorded = published;
                 state.refresh_demanded = false;
             }

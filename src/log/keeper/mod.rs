@@ -3,6 +3,7 @@
 //! ```text
 //!   commit thread  -- note(published tail) -->  keeper   hint: at rollover, every 64 MiB, when idle (once a second)
 //!                  <-- take_spare() ---------   keeper   spare: zeros, header, flush, rename, flush of the folder
+//!   callers        --- trim(before) --------->   keeper   retention: base, then the segments; they are recycled as spares
 //! ```
 //!
 //! The commit thread waits for it in two cases only: no spare is ready, or the next write would go further past the durable hint
@@ -10,12 +11,14 @@
 //!
 //! A failed write of the superblock halts the log: a hint or a fence that may or may not be there is worse than none.
 //!
-//! This file holds the handle, what the two threads share, and the thread's loop; `fence`, `hint` and `spares` are its jobs.
+//! This file holds the handle, what the threads share, and the thread's loop; `fence`, `hint`, `spares` and `retention` are its jobs.
 //!
 //! Layer: log. Uses `segment`, `superblock`. Knows nothing of blocks in flight.
 
 mod fence;
 mod hint;
+mod retention;
+mod space;
 mod spares;
 
 use std::collections::VecDeque;
@@ -24,6 +27,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) use hint::Published;
+pub use retention::TrimError;
+use retention::Trims;
+pub(crate) use retention::{Kept, Retention};
+pub use space::SpaceState;
+use spares::Maker;
 pub(crate) use spares::{NoSpare, SegmentSizes};
 
 use super::open::Writable;
@@ -32,15 +40,29 @@ use super::superblock::SuperblockFile;
 use crate::entropy::Entropy;
 use crate::ids::{Incarnation, LogId, SegmentNo};
 use crate::limits::HINT_WINDOW_BYTES;
+use crate::lsn::Lsn;
 use crate::storage::{Disk, Waker};
 
 /// How long the log must be idle before its hint is refreshed.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long the thread has nothing to do before it removes one file that is not needed.
+const LEISURE: Duration = Duration::from_millis(100);
+
 /// A handle on the thread.
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
+    min_free: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the log may take, and what it keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) sizes: SegmentSizes,
+    pub(crate) retention: Retention,
+    /// Bytes that stay free on the file system.
+    pub(crate) min_free: u64,
 }
 
 struct Shared {
@@ -55,6 +77,11 @@ struct State {
     /// Why the last attempt to make a spare failed; the next demand tries again.
     no_spare: Option<NoSpare>,
     spare_demanded: bool,
+    /// It failed for want of space, but that was some time ago.
+    retry_spare: bool,
+    /// Bytes of the next spare.
+    next_bytes: u64,
+    trims: Trims,
     published: Published,
     /// What the superblock on disk says.
     recorded: Published,
@@ -81,14 +108,19 @@ impl Keeper {
         disk: Disk,
         writable: Writable,
         start: Published,
-        sizes: SegmentSizes,
+        policy: Policy,
+        kept: Kept,
         entropy: Entropy,
         commit: Waker,
     ) -> Keeper {
-        let state = State {
+        let log_bytes = writable.segments.values().map(|segment| segment.header.bytes).sum();
+        let mut state = State {
             spares: writable.spares.into(),
             no_spare: None,
             spare_demanded: false,
+            retry_spare: false,
+            next_bytes: policy.sizes.next(log_bytes),
+            trims: Trims::default(),
             published: start,
             recorded: start,
             refresh_demanded: false,
@@ -97,14 +129,19 @@ impl Keeper {
             failed: None,
             stop: None,
         };
+        state.look_at_retention();
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), commit });
         let worker = Worker {
             shared: Arc::clone(&shared),
             log_id: writable.superblock.now.log_id,
             align: writable.superblock.now.align,
             next_segment: writable.next_segment,
-            log_bytes: writable.segments.values().map(|segment| segment.header.bytes).sum(),
-            sizes,
+            log_bytes,
+            policy,
+            kept,
+            maker: Maker::new(writable.given_away),
+            trim_failed: None,
+            quiet: Quiet { lsn: start.tail.lsn, waited: Duration::ZERO, since_tick: Duration::ZERO },
             disk,
             superblock: writable.superblock,
             entropy,
@@ -113,7 +150,7 @@ impl Keeper {
             .name("walrus-keeper".into())
             .spawn(move || worker.run())
             .expect("the system can start a thread");
-        Keeper { shared, thread: Mutex::new(Some(thread)) }
+        Keeper { shared, min_free: policy.min_free, thread: Mutex::new(Some(thread)) }
     }
 
     /// Takes the next spare, waiting until one is made.
@@ -121,6 +158,12 @@ impl Keeper {
         let mut state = self.shared.lock();
         state.no_spare = None;
         loop {
+            // The last one only once retention has looked at what is published: on a full disk it may need the room of a spare, and
+            // gives segments back for it.
+            if state.spares.len() == 1 && state.failed.is_none() && !state.retention_is_done() {
+                state = self.shared.wait(state);
+                continue;
+            }
             if let Some(spare) = state.spares.pop_front() {
                 self.shared.changed.notify_all(); // the next one can be made
                 return Ok(spare);
@@ -194,15 +237,49 @@ struct Worker {
     log_id: LogId,
     align: u32,
     next_segment: SegmentNo,
+    /// Bytes of all segments, spares too, but for what was given away.
     log_bytes: u64,
-    sizes: SegmentSizes,
+    policy: Policy,
+    kept: Kept,
+    maker: Maker,
+    /// Why nothing is given away any more.
+    trim_failed: Option<String>,
+    quiet: Quiet,
+}
+
+/// For how long nothing has happened. It counts its own waits, so it needs no clock.
+struct Quiet {
+    /// The published tail that has not moved meanwhile.
+    lsn: Lsn,
+    waited: Duration,
+    /// Waits since the last tick, whatever was published meanwhile.
+    since_tick: Duration,
 }
 
 enum Job {
     Fence(fence::Cut),
     Refresh(Published),
-    Spare { ts_ns: u64 },
+    Spare {
+        ts_ns: u64,
+    },
+    Trim,
+    /// Of what was given away.
+    RemoveOne,
     Stop(Stop, Published),
+}
+
+impl Quiet {
+    /// One wait is over. Says whether the log has been idle, and whether it is time for a tick.
+    fn after_wait(&mut self, waited: Duration, lsn: Lsn) -> (bool, bool) {
+        self.since_tick += waited;
+        self.waited = if self.lsn == lsn { self.waited + waited } else { Duration::ZERO };
+        self.lsn = lsn;
+        let (idle, tick) = (self.waited >= IDLE, self.since_tick >= IDLE);
+        if tick {
+            self.since_tick = Duration::ZERO;
+        }
+        (idle, tick)
+    }
 }
 
 impl Worker {
@@ -212,6 +289,10 @@ impl Worker {
                 Job::Fence(cut) => self.set_fence(cut),
                 Job::Refresh(published) => self.record(published, false),
                 Job::Spare { ts_ns } => self.make_spare(ts_ns),
+                Job::Trim => self.trim(),
+                Job::RemoveOne => {
+                    self.remove_one_given_away();
+                }
                 Job::Stop(Stop::Halted, _) => return,
                 Job::Stop(Stop::Clean, published) => {
                     self.record(published, true);
@@ -222,9 +303,10 @@ impl Worker {
     }
 
     /// Waits for something to do. A stop comes first, a hint before a spare: the commit thread can wait for either, but only
-    /// the hint is quick.
-    fn next_job(&self) -> Job {
-        let mut state = self.shared.lock();
+    /// the hint is quick. What is given away comes before a spare: it may become that spare, without a zero written.
+    fn next_job(&mut self) -> Job {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         loop {
             if let Some(stop) = state.stop {
                 return Job::Stop(stop, state.published);
@@ -235,15 +317,28 @@ impl Worker {
             if state.failed.is_none() && state.refresh_due() {
                 return Job::Refresh(state.published);
             }
-            if state.spare_due() {
+            if state.trim_due() {
+                return Job::Trim;
+            }
+            if state.spare_waited_for() || state.spare_due() {
                 return Job::Spare { ts_ns: state.published.tail.ts_ns };
             }
-            let seen = state.published.tail.lsn;
-            let waited = self.shared.changed.wait_timeout(state, IDLE).expect("no holder of this lock panics");
+            let wait = if self.has_given_away() { LEISURE } else { IDLE };
+            let waited = shared.changed.wait_timeout(state, wait).expect("no holder of this lock panics");
             state = waited.0;
-            let idle = waited.1.timed_out() && state.published.tail.lsn == seen;
-            if idle && state.failed.is_none() && seen > state.recorded.tail.lsn {
+            if !waited.1.timed_out() {
+                continue;
+            }
+            let (idle, tick) = self.quiet.after_wait(wait, state.published.tail.lsn);
+            if tick {
+                state.time_has_passed_for_spares();
+                state.look_at_retention();
+            }
+            if idle && state.failed.is_none() && state.published.tail.lsn > state.recorded.tail.lsn {
                 return Job::Refresh(state.published);
+            }
+            if self.has_given_away() {
+                return Job::RemoveOne;
             }
         }
     }

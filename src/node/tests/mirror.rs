@@ -313,3 +313,29 @@ async fn a_follower_can_be_followed() {
     level(&leader, &third).await;
     assert_eq!(read_all(&house.client(&third).await, "t").await, lines(0..100));
 }
+
+/// Entries over several segments of a leader's folder, and the oldest of them given away.
+fn trimmed_leader(house: &House) {
+    let log = Engine::open(&house.data("leader"), small()).unwrap();
+    let mut last = None;
+    for entry in lines(0..40) {
+        let entry = [&entry[..], &[b'.'; 100_000][..]].concat();
+        last = Some(log.append("t", entry).unwrap().wait().unwrap().lsn);
+    }
+    assert!(log.trim(last.unwrap()).unwrap() > crate::lsn::Lsn::FIRST);
+    log.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_needs_what_its_leader_has_given_away_is_told_so_and_stops() {
+    let house = House::new();
+    trimmed_leader(&house);
+    let leader = house.leader().await;
+    let mut follower = house.follower(&leader).await;
+    let error = within(follower.stopped()).await;
+    assert!(matches!(error, NodeError::Protocol(_)), "{error}");
+    assert!(error.to_string().contains("lsn 1 is no longer kept"), "{error}");
+    let client = house.client(&leader).await;
+    append(&client, "u", &lines(0..10), 1).await;
+    assert_eq!(read_all(&client, "u").await, lines(0..10));
+}

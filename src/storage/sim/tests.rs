@@ -402,6 +402,41 @@ fn a_crashed_disk_lives_on_and_crashes_again() {
     assert!(dump(&third).into_iter().filter(|(name, _)| name != "base").eq(before));
 }
 
+#[test]
+fn a_full_disk_takes_nothing_new_and_what_is_there_can_be_written_again() {
+    let sim = SimDisk::new(9);
+    let disk = sim.open(Access::Write).unwrap();
+    let file = disk.create("file", 4 * PAGE as u64).unwrap();
+    disk.replace_small("base", b"old").unwrap();
+    sim.set_capacity(sim.used_bytes());
+    assert_eq!(disk.available_bytes().unwrap(), 0);
+    assert!(disk.create("other", PAGE as u64).unwrap_err().is_full());
+    assert!(disk.make_folder("folder").unwrap_err().is_full());
+    assert!(disk.replace_small("base", b"new").unwrap_err().is_full());
+    assert_eq!(sim.read_file("base"), b"old");
+    file.write_at(&AlignedBuf::new(PAGE), PAGE, 0).unwrap();
+    disk.rename("file", "renamed").unwrap();
+    disk.remove("renamed").unwrap();
+    assert_eq!(disk.available_bytes().unwrap(), 4 * PAGE as u64);
+    disk.create("other", PAGE as u64).unwrap();
+}
+
+#[test]
+fn faults_strike_names_too_and_change_nothing() {
+    let sim = SimDisk::new(10);
+    let disk = sim.open(Access::Write).unwrap();
+    disk.create("file", PAGE as u64).unwrap();
+    for kind in [FaultKind::Rename, FaultKind::Remove, FaultKind::FlushFolder] {
+        sim.fail(Fault { kind, nth: 1, error: FaultError::Io, from_then_on: false });
+    }
+    assert!(disk.rename("file", "other").is_err() && disk.remove("file").is_err() && disk.flush_folder("").is_err());
+    assert_eq!(sim.files(), [("file".to_owned(), PAGE as u64)]);
+    disk.rename("file", "other").unwrap();
+    sim.fail(Fault { kind: FaultKind::Rename, nth: 1, error: FaultError::Io, from_then_on: false });
+    assert!(disk.replace_small("small", b"text").is_err());
+    assert_eq!(sim.files(), [("other".to_owned(), PAGE as u64)]);
+}
+
 /// No test asserts a time; this one prints it, since a crash enumerator stands or falls with it.
 #[test]
 fn tens_of_thousands_of_crashes_are_cheap() {
