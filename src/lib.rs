@@ -30,6 +30,7 @@
 //! | 4 | `commit` | from a submission to a durable LSN: the only writer |
 //! | 5 | `topic` | names, and the order of entries in each topic |
 //! | 6 | `engine` | the embeddable log |
+//! | 7 | `faces` | interfaces that people know already, over the engine |
 //! | 3 | `wire` | the protocol, pure (docs/PROTOCOL.md) |
 //! | 7 | `net` | QUIC and mutual TLS |
 //! | 8 | `leader`, `follower`, `client` | the three ends of the protocol |
@@ -40,6 +41,7 @@ mod client;
 mod commit;
 mod engine;
 mod entropy;
+mod faces;
 #[cfg(feature = "replication")]
 mod follower;
 mod format;
@@ -66,6 +68,7 @@ pub use commit::watermark::Watermark;
 pub use engine::{
     ApplyError, BlockInfo, CloseError, Engine, EntryInfo, Options, Status, Tailer, Tip, Verification, Viewer,
 };
+pub use faces::wal_writer::WalWriter;
 pub use format::control::Reign;
 pub use format::superblock::Role;
 pub use ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId, SegmentNo, TopicId};

@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Refuses what cannot be appended, before anything is reserved for it. Returns the bytes of payload.
-    fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
+    pub(crate) fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
         if self.inner.role != Role::Leader {
             return Err(AppendError::NotLeader);
         }

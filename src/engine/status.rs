@@ -36,6 +36,8 @@ pub struct Status {
     pub halted: Option<String>,
     /// What an operator should know: a fallback, with cause and cure.
     pub warnings: Vec<String>,
+    /// Commit groups made durable since the log was opened: each is one flush of what it touched.
+    pub groups: u64,
     /// Bytes of the segment files in use.
     pub log_bytes: u64,
     /// Topics in the log.
@@ -61,6 +63,7 @@ impl Engine {
             durability: "durable",
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
             warnings: inner.warnings.clone(),
+            groups: inner.watermark.moves(),
             log_bytes: inner.segments.bytes(),
             topics: inner.index.len(),
         }

@@ -13,4 +13,5 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+mod faces_wal_writer;
 mod support;

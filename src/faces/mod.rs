@@ -1,0 +1,13 @@
+//! Other people's interfaces over the engine: what a program knows already stays as it was.
+//!
+//! ```text
+//!   WalWriter (wal_writer.rs)      count-batched: append returns at once, one thread writes and flushes for everybody
+//!         `--> Engine::append_batch
+//! ```
+//!
+//! A face adds no promise of its own about bytes: atomicity, order and durability are the engine's. It translates, and what cannot be
+//! translated it refuses.
+//!
+//! Layer: faces. Uses `engine`. Knows nothing of files, blocks or the network.
+
+pub(crate) mod wal_writer;
