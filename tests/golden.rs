@@ -34,7 +34,8 @@ fn options() -> Options {
 }
 
 fn io_mode() -> IoMode {
-    std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring or syscall"))
+    std::env::var("WALRUS_IO")
+        .map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring, syscall or mmap"))
 }
 
 /// Every file below a folder, by its path in there.
