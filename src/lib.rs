@@ -78,6 +78,7 @@ pub use log::recovery::OpenError;
 pub use log::segments::PortableBlock;
 pub use lsn::{Lsn, Position};
 pub use storage::{Error as StorageError, IoMode};
+pub use topic::cursor::{Cursor, CursorError};
 pub use topic::index::TopicInfo;
 pub use topic::reader::{BlockMissing, Entry, ReadError, ReadLimit};
 pub use topic::{InvalidName, check_name};

@@ -9,6 +9,7 @@
 //! Layer: engine. Uses everything below. Knows nothing of tokio, QUIC or the command line.
 
 mod build;
+mod cursors;
 mod mirror;
 mod options;
 mod status;
@@ -41,6 +42,7 @@ use crate::log::recovery::OpenError;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
 use crate::topic::check_name;
+use crate::topic::cursor::CursorFile;
 use crate::topic::index::{Index, TopicInfo};
 use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
 
@@ -64,6 +66,7 @@ struct Inner {
     queue: Arc<Queue>,
     segments: Arc<Segments>,
     index: Arc<Index>,
+    cursors: CursorFile,
     watermark: Watermark,
     halted: HaltReason,
     thread: Mutex<Option<JoinHandle<()>>>,

@@ -13,5 +13,6 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+mod cursors;
 mod faces_wal_writer;
 mod support;
