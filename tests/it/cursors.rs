@@ -131,7 +131,7 @@ fn threads_that_set_at_the_same_time_share_writes_and_each_is_durable_when_it_is
     });
     drop(log);
     let end = disk.trace_len();
-    for at in (0..=end).step_by(97).chain([end]) {
+    for at in (0..=end).step_by(5).chain([end]) {
         let log = simulated(&disk.crash(at, &Survivors::Nothing));
         for thread in 0..8 {
             let of_this = disk.marks_before(at).into_iter().filter(|mark| mark / 1000 == thread);
