@@ -69,6 +69,9 @@ pub use engine::{
     ApplyError, BlockInfo, CloseError, Engine, EntryInfo, Options, Status, Tailer, Tip, Verification, Viewer,
 };
 pub use faces::wal_writer::WalWriter;
+pub use faces::walrus::{
+    Entry, FsyncSchedule, ReadConsistency, WalIndex, Walrus, WalrusBuilder, disable_fd_backend, enable_fd_backend,
+};
 pub use format::control::Reign;
 pub use format::superblock::Role;
 pub use ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId, SegmentNo, TopicId};
@@ -80,7 +83,7 @@ pub use lsn::{Lsn, Position};
 pub use storage::{Error as StorageError, IoMode};
 pub use topic::cursor::{Cursor, CursorError};
 pub use topic::index::TopicInfo;
-pub use topic::reader::{BlockMissing, Entry, ReadError, ReadLimit};
+pub use topic::reader::{BlockMissing, LogEntry, ReadError, ReadLimit};
 pub use topic::{InvalidName, check_name};
 
 #[cfg(feature = "replication")]
@@ -91,6 +94,14 @@ pub use node::{Node, NodeConfig, NodeError};
 pub mod certs {
     pub use crate::net::cert::{CLUSTER_DEFAULT, CertError, CertInfo, Request, Role, check, init, issue};
     pub use crate::net::tls::TlsError;
+}
+
+/// The names of `walrus-rust` 0.2 where that crate has them, beside those at the root.
+pub mod wal {
+    pub use crate::faces::walrus::{
+        BlockPos, Entry, FsyncSchedule, ReadConsistency, WalIndex, Walrus, WalrusBuilder, disable_fd_backend,
+        enable_fd_backend,
+    };
 }
 
 /// A disk in memory that tears, reorders, loses and fails, from a seed: crash-test this log, or your own application on it.

@@ -44,7 +44,7 @@ use crate::storage::Disk;
 use crate::topic::check_name;
 use crate::topic::cursor::CursorFile;
 use crate::topic::index::{Index, TopicInfo};
-use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
+use crate::topic::reader::{LogEntry, ReadError, ReadLimit, Reader};
 
 /// The payload of the largest batch that is written in one group; larger ones are a later version's.
 const BATCH_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
@@ -178,7 +178,7 @@ impl Engine {
     ///
     /// # Errors
     /// An unknown topic, an offset beyond the end or given away, damage (with the next offset that can be read).
-    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, ReadError> {
         self.reader().read(topic, offset, limit)
     }
 

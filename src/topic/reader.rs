@@ -14,7 +14,7 @@ use crate::storage;
 
 /// One entry as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// Its dense number in its topic, from 0.
     pub offset: u64,
     /// When its block was written: nanoseconds since 1970, never running backwards in a log.
@@ -119,7 +119,7 @@ impl Reader<'_> {
     }
 
     /// Entries from `offset` on; none at the end of the topic.
-    pub(crate) fn read(&self, name: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+    pub(crate) fn read(&self, name: &str, offset: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, ReadError> {
         let topic = self.topic(name)?;
         let info = topic.info().expect("a topic that is found is defined");
         if offset > info.next_offset {
@@ -211,7 +211,7 @@ struct Gathered {
     bytes: usize,
     /// The next entry would pass the limit.
     full: bool,
-    entries: Vec<Entry>,
+    entries: Vec<LogEntry>,
 }
 
 impl Gathered {
@@ -240,7 +240,7 @@ impl Gathered {
                 return false;
             }
             let payload = block.bytes.slice(entry.payload_at..entry.payload_at + entry.payload.len());
-            self.entries.push(Entry { offset: entry.offset, ts_ns: view.head.ts_ns, payload });
+            self.entries.push(LogEntry { offset: entry.offset, ts_ns: view.head.ts_ns, payload });
             self.bytes += entry.payload.len();
             self.next_offset += 1;
         }
