@@ -199,13 +199,16 @@ pub(crate) fn append(dir: &Path, error: &AppendError) -> Failure {
             Exit::Usage
         }
         AppendError::NotLeader => Exit::NotLeader,
-        AppendError::Full { .. } | AppendError::Halted { .. } | AppendError::Indeterminate { .. } => Exit::Temporary,
+        AppendError::Full { .. }
+        | AppendError::Halted { .. }
+        | AppendError::RolledBack { .. }
+        | AppendError::Indeterminate { .. } => Exit::Temporary,
         _ => Exit::Failed,
     };
     let failure = Failure::new(exit, format!("cannot append to the log in {shown}: {error}"));
     match error {
         AppendError::Full { .. } => failure.hint(free_some(&typed)),
-        AppendError::Halted { .. } | AppendError::Indeterminate { .. } => {
+        AppendError::Halted { .. } | AppendError::RolledBack { .. } | AppendError::Indeterminate { .. } => {
             failure.hint(format!("see what is there: walrus-node verify --data {typed}"))
         }
         _ => failure,

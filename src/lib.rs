@@ -63,10 +63,13 @@ mod wire;
 #[cfg(feature = "replication")]
 pub use client::{Acked, Acks, Appender, Client, ClientError, NodeInfo, ReadEntry, ReadStart, Reading, TopicRow};
 pub use commit::error::AppendError;
+pub use commit::flushing::FlushEvery;
+pub use commit::submission::Level;
 pub use commit::ticket::{Outcome, Receipt, Ticket};
 pub use commit::watermark::Watermark;
 pub use engine::{
-    ApplyError, BlockInfo, CloseError, Engine, EntryInfo, Options, Status, Tailer, Tip, Verification, Viewer,
+    AppendOptions, ApplyError, BatchWriter, BlockInfo, CloseError, Engine, EntryInfo, Following, Options, Status,
+    Tailer, Tip, Verification, Viewer,
 };
 pub use faces::wal_writer::WalWriter;
 pub use faces::walrus::{

@@ -5,6 +5,12 @@
 /// Entries in one batch. The seed's limit: one submission of a 2,048-deep ring, with room to spare.
 pub const BATCH_ENTRIES_MAX: usize = 2_000;
 
+/// Bytes of one batch: 10 GiB, the seed's limit. Counted with [`BATCH_ENTRY_OVERHEAD`] an entry.
+pub(crate) const BATCH_BYTES_MAX: u64 = 10 << 30;
+
+/// What an entry counts beside its bytes: its descriptor.
+pub(crate) const BATCH_ENTRY_OVERHEAD: u64 = 24;
+
 /// Entries in one block. Bounds the descriptors of a block (6 KiB), so that the commit thread's own hashing stays
 /// small, and what a reader has to skip to find one entry.
 pub(crate) const BLOCK_ENTRIES_MAX: usize = 256;
@@ -13,8 +19,8 @@ pub(crate) const BLOCK_ENTRIES_MAX: usize = 256;
 /// checked against it before it is used.
 pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a group that is written in one commit group, as it lies on disk. Larger batches are staged (a later
-/// version), so that no caller holds up the others for longer than this takes to write.
+/// Bytes of a group that is written in one commit group, as it lies on disk. Larger batches are staged, so that no caller
+/// holds up the others for longer than this takes to write.
 pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// The smallest unit of writing. A device with larger physical sectors raises it (see `Disk::align`).
@@ -45,6 +51,9 @@ pub(crate) const HINT_REFRESH_BYTES: u64 = 64 << 20;
 /// Fences that fit a superblock slot.
 pub(crate) const FENCES_MAX: usize = 64;
 
+/// How many of them failures while the log runs may use: an open needs room for its own.
+pub(crate) const FAILURE_FENCES_MAX: usize = 60;
+
 /// Commit groups in flight. Beyond 32 the device gains nothing (4 KiB: 104k a second at 32, measured in engine.md 9).
 pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 32;
 
@@ -52,6 +61,14 @@ pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 32;
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Submissions waiting for the commit thread; beyond it `append` waits.
 pub(crate) const QUEUE_SUBMISSIONS_MAX: usize = 64 << 10;
+
+/// While groups are in flight another one is worth its write from so many waiting entries on...
+pub(crate) const WORTH_ENTRIES: usize = 32;
+/// ... or so many bytes: a lone small entry would cost a sector of its own (engine.md section 4).
+pub(crate) const WORTH_BYTES: usize = 16 << 10;
+
+/// Bytes of entries acknowledged as written that wait for a flush: they are kept in memory, to be written again if it fails.
+pub(crate) const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
 const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);
 const _: () = assert!(TOPIC_NAME_BYTES_MAX <= u16::MAX as usize);

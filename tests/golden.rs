@@ -30,7 +30,13 @@ fn folder_v1() -> PathBuf {
 }
 
 fn options() -> Options {
-    Options { segment_bytes_first: 64 << 10, segment_bytes_max: 64 << 10, io: io_mode(), seed: Some(1) }
+    Options {
+        segment_bytes_first: 64 << 10,
+        segment_bytes_max: 64 << 10,
+        io: io_mode(),
+        seed: Some(1),
+        ..Options::default()
+    }
 }
 
 fn io_mode() -> IoMode {

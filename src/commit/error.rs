@@ -32,6 +32,22 @@ pub enum AppendError {
         /// The most it may have.
         max: u64,
     },
+    /// The topic does not end where the caller believed. Nothing was written.
+    #[error("topic `{topic}` goes on at offset {next}, not at {expected}")]
+    UnexpectedOffset {
+        /// The topic.
+        topic: String,
+        /// The offset that was expected.
+        expected: u64,
+        /// The offset that the next entry gets.
+        next: u64,
+    },
+    /// The queue has no room, or the topic is busy, and the caller did not want to wait. Nothing was written.
+    #[error("the log is busy: {reason}")]
+    Busy {
+        /// With what.
+        reason: &'static str,
+    },
     /// A follower takes no appends. Nothing was written.
     #[error("this log is a follower's: it takes no appends")]
     NotLeader,
@@ -45,6 +61,13 @@ pub enum AppendError {
     #[error("the log takes no writes: {reason}")]
     Halted {
         /// Why.
+        reason: String,
+    },
+    /// A write or a flush failed with this append in it, and so did writing it once more. It was cut off durably: it is not in the log
+    /// and will never appear. The log takes no writes until it is opened again.
+    #[error("rolled back, it will never appear: {reason}")]
+    RolledBack {
+        /// What failed.
         reason: String,
     },
     /// A write or a flush failed with this append in it: whether it is in the log is not known until the log is opened again.
@@ -61,6 +84,6 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same append may succeed if it is tried again, on this handle, without being in the log twice.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, AppendError::Full { .. })
+        matches!(self, AppendError::Full { .. } | AppendError::Busy { .. })
     }
 }

@@ -15,11 +15,18 @@
 //!
 //! Layer: commit. Uses `log`, `storage`, `format`. Knows nothing of topic names' meaning, nor of the network.
 
+pub(crate) mod alarm;
+pub(crate) mod encode;
 pub(crate) mod error;
+pub(crate) mod fence;
+pub(crate) mod flushing;
+pub(crate) mod group;
 pub(crate) mod inflight;
 pub(crate) mod next_tail;
 pub(crate) mod plan;
+pub(crate) mod progress;
 pub(crate) mod queue;
+pub(crate) mod staging;
 pub(crate) mod submission;
 pub(crate) mod ticket;
 pub(crate) mod watermark;

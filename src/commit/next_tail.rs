@@ -66,6 +66,13 @@ impl NextTail {
         self.segment = Some(segment);
     }
 
+    /// Moves to the start of a segment that it may lie in already.
+    pub(crate) fn pass(&mut self, segment: Arc<Segment>) {
+        if self.segment.as_ref().is_none_or(|here| here.number() < segment.number()) {
+            self.go_on_into(segment);
+        }
+    }
+
     /// How far the log reaches, in bytes from the start of the first segment of this opening.
     pub(crate) fn linear(&self) -> u64 {
         self.linear_base + u64::from(self.tail.position.offset())

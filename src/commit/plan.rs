@@ -16,8 +16,9 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::submission::{Append, Submission, TopicSlot};
+use super::submission::{Append, Level, Submission, TopicSlot};
 use crate::format::block::{payload_bytes_max, portable_len, total_len};
+use crate::format::control::{Abort, Commit, Reign, TopicDefinition};
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX};
 
 /// A group takes no further submission once its blocks have so many bytes: a flush of a megabyte is bandwidth-bound, more in one
@@ -29,8 +30,10 @@ const GROUP_BYTES_TARGET: usize = 1 << 20;
 pub(crate) struct Piece {
     /// Which of the group's submissions.
     pub(crate) submission: usize,
-    /// Which of its entries.
-    pub(crate) entries: Range<usize>,
+    /// Which of its payloads.
+    pub(crate) payloads: Range<usize>,
+    /// The topic offset of the next entry that begins here. Given when the group has room; 0 before.
+    pub(crate) next_offset: u64,
 }
 
 /// What goes into a block.
@@ -42,6 +45,8 @@ pub(crate) enum Content {
     Topic(Arc<TopicSlot>),
     /// A new reign: which submission.
     Reign(usize),
+    /// The end of a staged batch: which submission.
+    EndBatch(usize),
     /// A leader's block: which submission, which of its blocks.
     Verbatim(usize, usize),
 }
@@ -70,6 +75,8 @@ pub(crate) struct GroupShape {
     pub(crate) blocks: Vec<BlockShape>,
     /// How many submissions it takes from the front.
     pub(crate) taken: usize,
+    /// Somebody in it waits for a flush.
+    pub(crate) wants_flush: bool,
 }
 
 /// What a block may be on this disk.
@@ -102,9 +109,15 @@ pub(crate) fn shape(waiting: &VecDeque<Submission>, limit: BlockLimit) -> GroupS
         if index > 0 && shaper.bytes(align) + submission.bytes() > GROUP_BYTES_TARGET {
             break;
         }
+        shaper.wants_flush |= submission.level() == Level::Durable;
         match submission {
             Submission::Append(append) => shaper.append(index, append),
-            Submission::NewReign(_) => shaper.control(Content::Reign(index), super::writer::REIGN_BYTES),
+            Submission::EndBatch(end) => {
+                let body_bytes = if end.commit { Commit::BYTES } else { Abort::BYTES };
+                shaper.control(Content::EndBatch(index), body_bytes);
+            }
+            Submission::NewReign(_) => shaper.control(Content::Reign(index), Reign::BYTES),
+            Submission::Flush(_) => {}
             Submission::Verbatim(verbatim) => {
                 for (block, bytes) in verbatim.blocks.iter().enumerate() {
                     shaper.whole_block(Content::Verbatim(index, block), 0, bytes.len(), 0);
@@ -120,6 +133,7 @@ struct Shaper {
     limit: BlockLimit,
     blocks: Vec<BlockShape>,
     taken: usize,
+    wants_flush: bool,
     closed_bytes: usize,
     /// The block that further small submissions may share.
     shared: Vec<Piece>,
@@ -135,6 +149,7 @@ impl Shaper {
             limit,
             blocks: Vec::new(),
             taken: 0,
+            wants_flush: false,
             closed_bytes: 0,
             shared: Vec::new(),
             shared_entries: 0,
@@ -145,11 +160,11 @@ impl Shaper {
 
     fn append(&mut self, index: usize, append: &Append) {
         if append.topic.id().is_none() && self.introduced.insert(Arc::as_ptr(&append.topic)) {
-            let body = super::writer::topic_bytes(append.topic.name());
-            self.control(Content::Topic(Arc::clone(&append.topic)), body);
+            let body_bytes = TopicDefinition::bytes(append.topic.name());
+            self.control(Content::Topic(Arc::clone(&append.topic)), body_bytes);
         }
-        let n = append.entries.len();
-        if n > BLOCK_ENTRIES_MAX || append.payload_bytes > self.limit.payload_bytes_max(n) {
+        let n = append.payloads.len();
+        if append.staging.is_some() || n > BLOCK_ENTRIES_MAX || append.payload_bytes > self.limit.payload_bytes_max(n) {
             self.split(index, append);
             return;
         }
@@ -159,33 +174,36 @@ impl Shaper {
         {
             self.close_shared();
         }
-        self.shared.push(Piece { submission: index, entries: 0..n });
+        self.shared.push(Piece { submission: index, payloads: 0..n, next_offset: 0 });
         self.shared_entries += n;
         self.shared_bytes += append.payload_bytes;
     }
 
-    /// A submission that needs several blocks: a row of its own, counting down.
+    /// A submission that needs several blocks: a row of its own, counting down. A part of a staged batch has blocks that are groups
+    /// of their own, since it is their COMMIT that makes them one.
     fn split(&mut self, index: usize, append: &Append) {
         self.close_shared();
         let first = self.blocks.len();
         let (mut start, mut bytes) = (0, 0);
-        for (i, entry) in append.entries.iter().enumerate() {
+        for (i, payload) in append.payloads.iter().enumerate() {
             let n = i - start;
-            if n == BLOCK_ENTRIES_MAX || bytes + entry.bytes.len() > self.limit.payload_bytes_max(n + 1) {
+            if n == BLOCK_ENTRIES_MAX || n > 0 && bytes + payload.bytes.len() > self.limit.payload_bytes_max(n + 1) {
                 self.piece(index, start..i, bytes);
                 (start, bytes) = (i, 0);
             }
-            bytes += entry.bytes.len();
+            bytes += payload.bytes.len();
         }
-        self.piece(index, start..append.entries.len(), bytes);
-        for (remaining, block) in self.blocks[first..].iter_mut().rev().enumerate() {
-            block.remaining = remaining as u32;
+        self.piece(index, start..append.payloads.len(), bytes);
+        if append.staging.is_none() {
+            for (remaining, block) in self.blocks[first..].iter_mut().rev().enumerate() {
+                block.remaining = remaining as u32;
+            }
         }
     }
 
-    fn piece(&mut self, submission: usize, entries: Range<usize>, bytes: usize) {
-        let n = entries.len();
-        let content = Content::Entries(vec![Piece { submission, entries }]);
+    fn piece(&mut self, submission: usize, payloads: Range<usize>, bytes: usize) {
+        let n = payloads.len();
+        let content = Content::Entries(vec![Piece { submission, payloads, next_offset: 0 }]);
         self.whole_block(content, n, portable_len(n, bytes), 0);
     }
 
@@ -220,7 +238,7 @@ impl Shaper {
 
     fn finish(mut self) -> GroupShape {
         self.close_shared();
-        GroupShape { blocks: self.blocks, taken: self.taken }
+        GroupShape { blocks: self.blocks, taken: self.taken, wants_flush: self.wants_flush }
     }
 }
 
@@ -231,16 +249,21 @@ mod tests {
     use super::*;
     use crate::commit::submission::Payload;
     use crate::commit::ticket::ticket;
+    use crate::format::block::entry_flags;
     use crate::ids::TopicId;
 
     const LIMIT: BlockLimit = BlockLimit { align: 4096, bytes_max: BLOCK_BYTES_MAX };
 
     fn append(topic: &Arc<TopicSlot>, n: usize, bytes_each: usize) -> Submission {
-        let payload = Payload::new(Bytes::from(vec![b'x'; bytes_each]));
+        let payload = Payload::new(Bytes::from(vec![b'x'; bytes_each]), entry_flags::WHOLE);
         Submission::Append(Append {
             topic: Arc::clone(topic),
-            entries: vec![payload; n],
+            payloads: vec![payload; n],
+            n_entries: n,
             payload_bytes: n * bytes_each,
+            level: Level::Durable,
+            expect_offset: None,
+            staging: None,
             reply: ticket().1,
         })
     }
@@ -279,6 +302,30 @@ mod tests {
         assert_eq!(counts(&group), [(1, 1), (1, 0)]);
         assert_eq!(group.blocks[0].total_len(4096), BLOCK_BYTES_MAX);
         assert_eq!(group.taken, 1, "a group over its target takes no more");
+    }
+
+    #[test]
+    fn an_entry_larger_than_a_block_is_cut_into_fragments_that_fill_blocks_of_one_row() {
+        let topic = known_topic();
+        let max = LIMIT.payload_bytes_max(1);
+        let entry = Bytes::from(vec![7; 2 * max + 10]);
+        let payloads: Vec<_> = Payload::cut(entry.clone(), max).collect();
+        assert_eq!(payloads.iter().map(|payload| payload.flags).collect::<Vec<_>>(), [1, 0, 2]);
+        assert_eq!(payloads.iter().flat_map(|payload| payload.bytes.to_vec()).collect::<Vec<_>>(), entry);
+        let Submission::Append(one) = append(&topic, 1, 1) else { unreachable!() };
+        let large = Append { payloads, n_entries: 1, payload_bytes: entry.len(), ..one };
+        let group = shape(&[Submission::Append(large)].into(), LIMIT);
+        assert_eq!(counts(&group), [(1, 2), (1, 1), (1, 0)]);
+        assert_eq!(Payload::cut(Bytes::new(), max).count(), 1, "an entry of no bytes is an entry");
+    }
+
+    #[test]
+    fn the_blocks_of_a_staged_batch_share_nothing_and_are_groups_of_their_own() {
+        let topic = known_topic();
+        let Submission::Append(part) = append(&topic, 300, 10) else { unreachable!() };
+        let part = Append { staging: Some(Arc::default()), ..part };
+        let waiting = [append(&topic, 1, 1), Submission::Append(part), append(&topic, 1, 1)].into();
+        assert_eq!(counts(&shape(&waiting, LIMIT)), [(1, 0), (256, 0), (44, 0), (1, 0)]);
     }
 
     #[test]

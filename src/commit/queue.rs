@@ -12,13 +12,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::error::AppendError;
 use super::submission::Submission;
-use crate::limits::{QUEUE_BYTES_MAX, QUEUE_SUBMISSIONS_MAX};
+use crate::limits::{QUEUE_BYTES_MAX, QUEUE_SUBMISSIONS_MAX, WORTH_BYTES, WORTH_ENTRIES};
 use crate::storage::Waker;
-
-/// While groups are in flight another one is worth its write from so many waiting entries on...
-const WORTH_ENTRIES: usize = 32;
-/// ... or so many bytes: a lone small entry would cost a sector of its own (engine.md section 4).
-const WORTH_BYTES: usize = 16 << 10;
 
 /// What the commit thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +64,22 @@ impl Queue {
             state = self.room.wait(state).expect("no holder of this lock panics");
             state.callers_wait -= 1;
         }
+        self.add(state, submission)
+    }
+
+    /// Adds a submission if there is room now.
+    ///
+    /// # Errors
+    /// As [`Queue::push`], and [`AppendError::Busy`].
+    pub(crate) fn try_push(&self, submission: Submission) -> Result<(), AppendError> {
+        let state = self.lock();
+        if state.closed.is_none() && state.is_full() {
+            return Err(AppendError::Busy { reason: "the queue is full" });
+        }
+        self.add(state, submission)
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, submission: Submission) -> Result<(), AppendError> {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }

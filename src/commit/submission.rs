@@ -7,21 +7,67 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
-use super::ticket::Reply;
+use super::staging::Staging;
+use super::ticket::{Outcome, Reply};
+use crate::format::block::entry_flags;
 use crate::format::checksum::payload_sum;
 use crate::ids::{Epoch, RunId, TopicId};
+use crate::limits::WORTH_ENTRIES;
 
-/// An entry's bytes and their sum, made by the caller's thread: the commit thread touches a payload once, to copy it.
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The entry survives SIGKILL of the process, but a power cut only from the next flush on.
+    Written,
+    /// The entry has been flushed: it survives a power cut.
+    Durable,
+}
+
+impl Level {
+    /// The word in `status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Written => "written",
+            Level::Durable => "durable",
+        }
+    }
+}
+
+/// An entry's bytes, or a fragment of an entry's, and their sum, made by the caller's thread: the commit thread touches a payload once,
+/// to copy it.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) sum: u64,
+    /// Of `entry_flags`: whether an entry begins and ends here.
+    pub(crate) flags: u8,
 }
 
 impl Payload {
-    pub(crate) fn new(bytes: Bytes) -> Payload {
+    /// A fragment, or with [`entry_flags::WHOLE`] a whole entry.
+    pub(crate) fn new(bytes: Bytes, flags: u8) -> Payload {
         let sum = payload_sum(&bytes);
-        Payload { bytes, sum }
+        Payload { bytes, sum, flags }
+    }
+
+    pub(crate) fn begins_an_entry(&self) -> bool {
+        self.flags & entry_flags::FIRST != 0
+    }
+
+    /// Cuts an entry into fragments that each fit a block, at least one; an entry that fits is one whole payload.
+    pub(crate) fn cut(entry: Bytes, fragment_bytes_max: usize) -> impl Iterator<Item = Payload> {
+        let fragments = entry.len().div_ceil(fragment_bytes_max).max(1);
+        (0..fragments).map(move |i| {
+            let mut flags = 0;
+            if i == 0 {
+                flags |= entry_flags::FIRST;
+            }
+            if i == fragments - 1 {
+                flags |= entry_flags::LAST;
+            }
+            let end = entry.len().min((i + 1) * fragment_bytes_max);
+            Payload::new(entry.slice(i * fragment_bytes_max..end), flags)
+        })
     }
 }
 
@@ -59,13 +105,45 @@ impl TopicSlot {
     }
 }
 
-/// One atomic batch to one topic: one entry or up to `limits::BATCH_ENTRIES_MAX`.
+/// One atomic batch to one topic, or a part of one that is staged.
 #[derive(Debug)]
 pub(crate) struct Append {
     pub(crate) topic: Arc<TopicSlot>,
-    pub(crate) entries: Vec<Payload>,
+    /// Entries in one piece, and the fragments of larger ones, in order.
+    pub(crate) payloads: Vec<Payload>,
+    /// How many entries begin in it.
+    pub(crate) n_entries: usize,
     pub(crate) payload_bytes: usize,
+    pub(crate) level: Level,
+    /// The topic offset that the first entry must get.
+    pub(crate) expect_offset: Option<u64>,
+    /// The batch that it is a part of, if its blocks are to wait for a COMMIT.
+    pub(crate) staging: Option<Arc<Staging>>,
     pub(crate) reply: Reply,
+}
+
+/// The end of a staged batch: its COMMIT makes it visible, its ABORT gives it up.
+#[derive(Debug)]
+pub(crate) struct EndBatch {
+    pub(crate) topic: Arc<TopicSlot>,
+    pub(crate) staging: Arc<Staging>,
+    /// How many entries it has, all of them staged.
+    pub(crate) n_entries: u64,
+    pub(crate) commit: bool,
+    pub(crate) level: Level,
+    pub(crate) expect_offset: Option<u64>,
+    pub(crate) reply: Reply,
+}
+
+impl Submission {
+    /// What its acknowledgement promises.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Submission::Append(append) => append.level,
+            Submission::EndBatch(end) => end.level,
+            Submission::NewReign(_) | Submission::Verbatim(_) | Submission::Flush(_) => Level::Durable,
+        }
+    }
 }
 
 /// A new reign.
@@ -83,12 +161,20 @@ pub(crate) struct Verbatim {
     pub(crate) reply: Reply,
 }
 
+/// A barrier: answered when everything that was queued before it is durable.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    pub(crate) reply: Reply,
+}
+
 /// Something for the commit thread to write, all or nothing.
 #[derive(Debug)]
 pub(crate) enum Submission {
     Append(Append),
+    EndBatch(EndBatch),
     NewReign(NewReign),
     Verbatim(Verbatim),
+    Flush(Flush),
 }
 
 impl Submission {
@@ -96,7 +182,7 @@ impl Submission {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Submission::Append(append) => append.payload_bytes,
-            Submission::NewReign(_) => 0,
+            Submission::EndBatch(_) | Submission::NewReign(_) | Submission::Flush(_) => 0,
             Submission::Verbatim(verbatim) => verbatim.blocks.iter().map(Bytes::len).sum(),
         }
     }
@@ -104,17 +190,49 @@ impl Submission {
     /// Entries, for deciding whether a group is worth submitting.
     pub(crate) fn entries(&self) -> usize {
         match self {
-            Submission::Append(append) => append.entries.len(),
-            Submission::NewReign(_) => 1,
+            Submission::Append(append) => append.payloads.len(),
+            Submission::EndBatch(_) | Submission::NewReign(_) => 1,
             Submission::Verbatim(verbatim) => verbatim.blocks.len() * 32,
+            // Somebody waits for what lies before it: that is worth a group.
+            Submission::Flush(_) => WORTH_ENTRIES,
         }
     }
 
-    pub(crate) fn into_reply(self) -> Reply {
+    /// The topic that it extends, and by how many entries.
+    pub(crate) fn extends(&self) -> Option<(&Arc<TopicSlot>, u64)> {
+        match self {
+            Submission::Append(append) if append.staging.is_none() => Some((&append.topic, append.n_entries as u64)),
+            Submission::EndBatch(end) if end.commit => Some((&end.topic, end.n_entries)),
+            _ => None,
+        }
+    }
+
+    /// The topic offset that its first entry must get.
+    pub(crate) fn expected_offset(&self) -> Option<u64> {
+        match self {
+            Submission::Append(append) => append.expect_offset,
+            Submission::EndBatch(end) => end.expect_offset,
+            Submission::NewReign(_) | Submission::Verbatim(_) | Submission::Flush(_) => None,
+        }
+    }
+
+    fn reply(&mut self) -> &mut Reply {
         match self {
             Submission::Append(Append { reply, .. })
+            | Submission::EndBatch(EndBatch { reply, .. })
             | Submission::NewReign(NewReign { reply, .. })
-            | Submission::Verbatim(Verbatim { reply, .. }) => reply,
+            | Submission::Verbatim(Verbatim { reply, .. })
+            | Submission::Flush(Flush { reply }) => reply,
         }
+    }
+
+    /// Takes whoever waits for it; the submission itself may be needed longer.
+    pub(crate) fn take_reply(&mut self) -> Reply {
+        std::mem::replace(self.reply(), Reply::none())
+    }
+
+    /// Answers whoever waits for it.
+    pub(crate) fn answer(&mut self, outcome: Outcome) {
+        self.reply().send(outcome);
     }
 }

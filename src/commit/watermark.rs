@@ -20,7 +20,6 @@ pub struct Watermark {
 #[derive(Debug)]
 struct Shared {
     lsn: AtomicU64,
-    moves: AtomicU64,
     waiting: Mutex<Waiting>,
     moved: Condvar,
 }
@@ -35,18 +34,13 @@ struct Waiting {
 
 impl Watermark {
     pub(crate) fn new(lsn: Lsn) -> Watermark {
-        let (lsn, moves) = (AtomicU64::new(lsn.get()), AtomicU64::new(0));
-        Watermark { shared: Arc::new(Shared { lsn, moves, waiting: Mutex::default(), moved: Condvar::new() }) }
+        let shared = Shared { lsn: AtomicU64::new(lsn.get()), waiting: Mutex::default(), moved: Condvar::new() };
+        Watermark { shared: Arc::new(shared) }
     }
 
     /// The watermark now (exclusive).
     pub fn lsn(&self) -> Lsn {
         Lsn::new(self.shared.lsn.load(Ordering::Acquire))
-    }
-
-    /// How often it has moved since the log was opened: once for each commit group that became durable.
-    pub(crate) fn moves(&self) -> u64 {
-        self.shared.moves.load(Ordering::Relaxed)
     }
 
     /// Whether it will never move again.
@@ -58,7 +52,6 @@ impl Watermark {
     pub(crate) fn advance(&self, lsn: Lsn) {
         let before = self.shared.lsn.swap(lsn.get(), Ordering::AcqRel);
         assert!(before <= lsn.get(), "the watermark moves forward only");
-        self.shared.moves.fetch_add(1, Ordering::Relaxed);
         self.shared.wake(|_| {});
     }
 

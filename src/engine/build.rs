@@ -3,18 +3,20 @@
 //! Layer: engine. The order in which things start stands here and nowhere else.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::mirror::Applied;
+use super::applied::Applied;
 use super::{Engine, Inner, Options};
-use crate::commit::error::AppendError;
+use crate::commit::alarm::Alarm;
+use crate::commit::flushing::Pace;
 use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
+use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
 use crate::commit::submission::{NewReign, Submission};
 use crate::commit::ticket::ticket;
-use crate::commit::watermark::Watermark;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
@@ -111,7 +113,10 @@ fn start(
 
     let report = disk.io();
     let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id)));
-    let (watermark, halted) = (Watermark::new(tail.lsn), HaltReason::default());
+    let (progress, halted) = (Arc::new(Progress::new(tail, sb.incarnation)), HaltReason::default());
+    let followers = Arc::new(AtomicU64::new(0));
+    let alarm = Alarm::new(io.waker());
+    let pace = Pace { every: options.flush_every, followers: Arc::clone(&followers), alarm, now: Instant::now };
     let io_name = io.name();
     let writer = Writer {
         io,
@@ -119,15 +124,16 @@ fn start(
         keeper: Arc::new(keeper),
         segments: Arc::clone(&segments),
         sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
-        watermark: watermark.clone(),
+        progress: Arc::clone(&progress),
         halted: Arc::clone(&halted),
+        pace,
         log_id: sb.log_id,
         limit,
         incarnation: sb.incarnation,
         epoch: sb.epoch,
         run_id: sb.run_id,
         next_offsets: index.next_offsets(),
-        published: planned.clone(),
+        durable: planned.clone(),
         planned,
         clock: wall_clock_ns,
         state: WriterState::default(),
@@ -141,8 +147,8 @@ fn start(
             role: purpose.role(),
             log_id: sb.log_id,
             node_id: sb.node_id,
-            incarnation: sb.incarnation,
             limit,
+            level: options.level,
             io: io_name,
             warnings: report.fallback.into_iter().collect(),
             applied: Mutex::new(Applied::at(&index, tail)),
@@ -150,7 +156,8 @@ fn start(
             segments,
             index,
             cursors,
-            watermark,
+            progress,
+            followers,
             halted,
             thread: Mutex::new(Some(thread)),
             _disk: disk,
@@ -168,9 +175,6 @@ fn begin_reign(engine: &Engine, epoch: crate::ids::Epoch, run_id: RunId) -> Resu
     let pushed = engine.inner.queue.push(Submission::NewReign(NewReign { epoch, run_id, reply }));
     match pushed.and_then(|()| ticket.wait()) {
         Ok(_) => Ok(()),
-        Err(AppendError::Halted { reason } | AppendError::Indeterminate { reason } | AppendError::Full { reason }) => {
-            Err(OpenError::Halted { reason })
-        }
         Err(error) => Err(OpenError::Halted { reason: error.to_string() }),
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Layer: engine. Uses everything below. Knows nothing of tokio, QUIC or the command line.
 
+mod applied;
+mod batch;
 mod build;
 mod cursors;
 mod mirror;
@@ -17,27 +19,30 @@ mod tailer;
 mod viewer;
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-pub use mirror::{ApplyError, Tip};
-pub use options::Options;
+pub use batch::BatchWriter;
+pub use mirror::{ApplyError, Following, Tip};
+pub use options::{AppendOptions, Options};
 pub use status::Status;
 pub use tailer::Tailer;
 pub use viewer::{BlockInfo, EntryInfo, Verification, Viewer};
 
 use crate::commit::error::AppendError;
 use crate::commit::plan::BlockLimit;
+use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
-use crate::commit::submission::{Append, Payload, Submission};
+use crate::commit::submission::{Append, Flush, Level, Payload, Submission};
 use crate::commit::ticket::{Ticket, ticket};
 use crate::commit::watermark::Watermark;
 use crate::commit::writer::HaltReason;
 use crate::format::superblock::Role;
-use crate::ids::{Incarnation, LogId, NodeId};
-use crate::limits::{BATCH_ENTRIES_MAX, GROUP_BYTES_MAX};
+use crate::ids::{LogId, NodeId};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD, GROUP_BYTES_MAX};
 use crate::log::recovery::OpenError;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
@@ -46,8 +51,8 @@ use crate::topic::cursor::CursorFile;
 use crate::topic::index::{Index, TopicInfo};
 use crate::topic::reader::{LogEntry, ReadError, ReadLimit, Reader};
 
-/// The payload of the largest batch that is written in one group; larger ones are a later version's.
-const BATCH_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
+/// The payload of the largest batch that is written in one group; larger ones are staged.
+const PLAIN_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
 
 /// A write-ahead log in a folder. Clones share it; the last one to go closes it.
 #[derive(Clone)]
@@ -59,19 +64,21 @@ struct Inner {
     role: Role,
     log_id: LogId,
     node_id: NodeId,
-    incarnation: Incarnation,
     limit: BlockLimit,
+    level: Level,
     io: &'static str,
     warnings: Vec<String>,
     queue: Arc<Queue>,
     segments: Arc<Segments>,
     index: Arc<Index>,
     cursors: CursorFile,
-    watermark: Watermark,
+    progress: Arc<Progress>,
+    /// How many follow this log now.
+    followers: Arc<AtomicU64>,
     halted: HaltReason,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// How far a leader's blocks have been queued, on a follower.
-    applied: Mutex<mirror::Applied>,
+    applied: Mutex<applied::Applied>,
     /// Keeps the folder ours until the last clone is gone.
     _disk: Disk,
 }
@@ -135,46 +142,104 @@ impl Engine {
         self.append_batch(topic, vec![entry.into()])
     }
 
-    /// Appends 1 to 2,000 entries to one topic, all or nothing: for readers, for followers, and across a power cut.
+    /// Appends 1 to 2,000 entries to one topic, all or nothing: for readers, for followers, and across a power cut. Up to 10 GiB,
+    /// counted with 24 bytes an entry; above 7 MiB it is written part by part, waiting for the disk, before the ticket is returned.
     ///
     /// # Errors
     /// As [`Engine::append`].
     pub fn append_batch(&self, topic: &str, entries: Vec<Bytes>) -> Result<Ticket, AppendError> {
+        self.append_with(topic, entries, AppendOptions::default())
+    }
+
+    /// The same with options of its own: a durability level, the offset that is expected.
+    ///
+    /// # Errors
+    /// As [`Engine::append`]; the ticket ends with [`AppendError::UnexpectedOffset`] if the topic does not end where it should.
+    pub fn append_with(&self, topic: &str, entries: Vec<Bytes>, options: AppendOptions) -> Result<Ticket, AppendError> {
+        self.submit(topic, entries, options, Queue::push)
+    }
+
+    /// Appends without waiting for room in the queue.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`] where [`Engine::append`] would wait, and for batches above 7 MiB, which have to.
+    pub fn try_append(&self, topic: &str, entries: Vec<Bytes>) -> Result<Ticket, AppendError> {
+        if entries.iter().map(Bytes::len).sum::<usize>() > PLAIN_BYTES_MAX {
+            return Err(AppendError::Busy { reason: "a batch of this size has to wait for the disk" });
+        }
+        self.submit(topic, entries, AppendOptions::default(), Queue::try_push)
+    }
+
+    fn submit(
+        &self,
+        topic: &str,
+        entries: Vec<Bytes>,
+        options: AppendOptions,
+        push: impl FnOnce(&Queue, Submission) -> Result<(), AppendError>,
+    ) -> Result<Ticket, AppendError> {
         let payload_bytes = self.check_append(topic, &entries)?;
+        if payload_bytes > PLAIN_BYTES_MAX {
+            let mut batch = self.begin_batch(topic, options)?;
+            entries.into_iter().try_for_each(|entry| batch.push(entry))?;
+            return batch.commit();
+        }
         let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
         let (ticket, reply) = ticket();
-        let entries = entries.into_iter().map(Payload::new).collect();
-        self.inner.queue.push(Submission::Append(Append { topic, entries, payload_bytes, reply }))?;
+        let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
+        let payloads = entries.into_iter().flat_map(|entry| Payload::cut(entry, fragment_bytes_max)).collect();
+        let AppendOptions { level, expect_offset } = options;
+        let level = level.unwrap_or(self.inner.level);
+        let append = Append { topic, payloads, n_entries, payload_bytes, level, expect_offset, staging: None, reply };
+        push(&self.inner.queue, Submission::Append(append))?;
         Ok(ticket)
     }
 
-    /// Refuses what cannot be appended, before anything is reserved for it. Returns the bytes of payload.
-    pub(crate) fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
+    /// Begins a batch that is fed entry by entry and need not fit in memory; up to 2,000 entries and 10 GiB. It takes its place among
+    /// the appends to its topic when it is committed.
+    ///
+    /// # Errors
+    /// An invalid topic, a follower's log.
+    pub fn begin_batch(&self, topic: &str, options: AppendOptions) -> Result<BatchWriter, AppendError> {
+        self.check_topic(topic)?;
+        let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
+        Ok(BatchWriter::new(self.clone(), topic, options))
+    }
+
+    /// Makes everything that was queued so far durable, whatever its level. The ticket's receipt says nothing but the LSN.
+    ///
+    /// # Errors
+    /// A log that is closed or has halted.
+    pub fn flush(&self) -> Result<Ticket, AppendError> {
+        let (ticket, reply) = ticket();
+        self.inner.queue.push(Submission::Flush(Flush { reply }))?;
+        Ok(ticket)
+    }
+
+    fn check_topic(&self, topic: &str) -> Result<(), AppendError> {
         if self.inner.role != Role::Leader {
             return Err(AppendError::NotLeader);
         }
         check_name(topic).map_err(|invalid| {
             let name = topic.chars().take(40).flat_map(char::escape_debug).collect();
             AppendError::InvalidTopic { name, reason: invalid.reason }
-        })?;
+        })
+    }
+
+    /// Refuses what cannot be appended, before anything is reserved for it. Returns the bytes of payload.
+    pub(crate) fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
+        self.check_topic(topic)?;
         if entries.is_empty() || entries.len() > BATCH_ENTRIES_MAX {
             return Err(AppendError::InvalidBatch { entries: entries.len(), max: BATCH_ENTRIES_MAX });
         }
-        let longest = entries.iter().map(Bytes::len).max().unwrap_or(0);
-        let too_large =
-            |what, bytes: usize, max: usize| Err(AppendError::TooLarge { what, bytes: bytes as u64, max: max as u64 });
-        let entry_bytes_max = self.inner.limit.payload_bytes_max(1);
-        if longest > entry_bytes_max {
-            return too_large("an entry", longest, entry_bytes_max);
-        }
         let payload_bytes: usize = entries.iter().map(Bytes::len).sum();
-        if payload_bytes > BATCH_BYTES_MAX {
-            return too_large("a batch", payload_bytes, BATCH_BYTES_MAX);
+        let bytes = payload_bytes as u64 + entries.len() as u64 * BATCH_ENTRY_OVERHEAD;
+        if bytes > BATCH_BYTES_MAX {
+            return Err(AppendError::TooLarge { what: "a batch", bytes, max: BATCH_BYTES_MAX });
         }
         Ok(payload_bytes)
     }
 
-    /// Reads entries of a topic from `offset` on; none at its end. Only what is durable, and whole batches as far as the limit goes.
+    /// Reads entries of a topic from `offset` on; none at its end. Only what was acknowledged, and whole batches as far as the limit goes.
     ///
     /// # Errors
     /// An unknown topic, an offset beyond the end or given away, damage (with the next offset that can be read).
@@ -209,9 +274,15 @@ impl Engine {
         self.inner.index.all()
     }
 
-    /// The durable watermark: how far the log goes, for those who wait for more.
+    /// The durable watermark: how far the log survives a power cut, and is shipped to followers.
     pub fn durable(&self) -> Watermark {
-        self.inner.watermark.clone()
+        self.inner.progress.durable.clone()
+    }
+
+    /// The published watermark: how far appends have been acknowledged, and reads go. Ahead of the durable one only by entries that
+    /// were acknowledged as [written](Level::Written).
+    pub fn published(&self) -> Watermark {
+        self.inner.progress.published.clone()
     }
 
     /// Takes no more appends, makes everything that was accepted durable, and marks the folder as closed in order.

@@ -2,6 +2,8 @@
 //!
 //! Layer: engine.
 
+use crate::commit::flushing::FlushEvery;
+use crate::commit::submission::Level;
 use crate::limits::{ALIGN_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::storage::IoMode;
 
@@ -19,6 +21,11 @@ pub struct Options {
     pub segment_bytes_first: u64,
     /// Bytes that a segment grows to. Default 256 MiB; never more than 1/32 of the file system.
     pub segment_bytes_max: u64,
+    /// What an acknowledgement promises where the append does not say. Default: durable. Change it where losing the last moments in a
+    /// power cut is worth not waiting for the disk; `status` names it.
+    pub level: Level,
+    /// How often entries acknowledged as written are flushed. Default: never for its own sake. See [`FlushEvery`].
+    pub flush_every: FlushEvery,
     /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
     pub seed: Option<u64>,
 }
@@ -36,6 +43,23 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { io: IoMode::Auto, segment_bytes_first: 16 << 20, segment_bytes_max: 256 << 20, seed: None }
+        Options {
+            io: IoMode::Auto,
+            segment_bytes_first: 16 << 20,
+            segment_bytes_max: 256 << 20,
+            level: Level::Durable,
+            flush_every: FlushEvery::default(),
+            seed: None,
+        }
     }
+}
+
+/// Options of one append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// What its acknowledgement promises. Default: what the log was opened with.
+    pub level: Option<Level>,
+    /// Append only if the first entry gets this topic offset. So a caller who does not know whether an append has arrived can
+    /// try it again without writing it twice. Default: wherever the topic ends.
+    pub expect_offset: Option<u64>,
 }

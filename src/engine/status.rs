@@ -30,14 +30,22 @@ pub struct Status {
     pub io: &'static str,
     /// How a group is made durable.
     pub flush: &'static str,
-    /// What an acknowledgement means.
+    /// What an acknowledgement means where the append does not say: `durable` or `written`.
     pub durability: &'static str,
+    /// Everything below has been acknowledged; ahead of `durable_lsn` by what was acknowledged as written only.
+    pub published_lsn: Lsn,
+    /// Commit groups written since the log was opened.
+    pub groups: u64,
+    /// Flushes asked of the device, writes that carry one among them.
+    pub flushes: u64,
+    /// Failed writes and flushes that were survived: fenced off, and written again elsewhere.
+    pub failures_survived: u64,
+    /// The last of them.
+    pub last_failure: Option<String>,
     /// Why the log takes no writes, if it takes none.
     pub halted: Option<String>,
     /// What an operator should know: a fallback, with cause and cure.
     pub warnings: Vec<String>,
-    /// Commit groups made durable since the log was opened: each is one flush of what it touched.
-    pub groups: u64,
     /// Bytes of the segment files in use.
     pub log_bytes: u64,
     /// Topics in the log.
@@ -49,21 +57,26 @@ impl Engine {
     pub fn status(&self) -> Status {
         let inner = &self.inner;
         let tip = self.tip();
+        let (failures_survived, last_failure) = inner.progress.survived();
         Status {
+            published_lsn: inner.progress.published.lsn(),
+            groups: inner.progress.groups(),
+            flushes: inner.progress.flushes(),
+            failures_survived,
+            last_failure,
             role: inner.role,
             epoch: tip.epoch,
             run_id: tip.run_id,
             log_id: inner.log_id,
             node_id: inner.node_id,
-            incarnation: inner.incarnation,
+            incarnation: inner.progress.incarnation(),
             durable_lsn: tip.lsn,
             durable_chain: tip.chain,
             io: inner.io,
             flush: "write with RWF_DSYNC; fdatasync where a group has several blocks",
-            durability: "durable",
+            durability: inner.level.name(),
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
             warnings: inner.warnings.clone(),
-            groups: inner.watermark.moves(),
             log_bytes: inner.segments.bytes(),
             topics: inner.index.len(),
         }

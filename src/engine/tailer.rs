@@ -32,7 +32,7 @@ impl Tailer {
     /// # Errors
     /// As [`Engine::read`], but for an unknown topic.
     pub fn next(&mut self, limit: ReadLimit, timeout: Duration) -> Result<Vec<LogEntry>, ReadError> {
-        let watermark = self.engine.durable();
+        let watermark = self.engine.published();
         let deadline = Instant::now().checked_add(timeout); // none: the caller waits as long as it takes
         loop {
             // The watermark before the read: what is published in between is seen by the wait.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::format::block::Kind;
-use crate::format::control::{Reign, TopicDefinition};
+use crate::format::control::{Abort, Commit, Reign, TopicDefinition};
 use crate::format::superblock::Role;
 use crate::ids::{Chain, Epoch, Incarnation, LogId, TopicId};
 use crate::log::damage::Damage;
@@ -250,7 +250,7 @@ impl Viewer {
             return Ok(Vec::new());
         }
         let blocks = self.segments.blocks(from, 1 << 20)?;
-        let names = self.index.all().into_iter().map(|topic| (topic.id, topic.name)).collect();
+        let names = self.index.names().into_iter().collect();
         Ok(blocks.iter().map(|block| self.describe(block, &names)).collect())
     }
 
@@ -258,7 +258,14 @@ impl Viewer {
         let view = block.view(self.log_id);
         let body = view.entries().next().map_or(&[][..], |entry| entry.payload);
         let what = match view.head.kind {
-            Kind::Data => "data".to_owned(),
+            Kind::Data => match view.head.txn {
+                None => "data".to_owned(),
+                Some(txn) => format!("staged, of batch {txn}"),
+            },
+            Kind::Commit => {
+                Commit::parse(body).map_or("commit".into(), |commit| format!("commit of batch {}", commit.txn))
+            }
+            Kind::Abort => Abort::parse(body).map_or("abort".into(), |abort| format!("abort of batch {}", abort.txn)),
             Kind::Epoch => Reign::parse(body).map_or("epoch".into(), |r| format!("epoch {} run {}", r.epoch, r.run_id)),
             Kind::Topic => {
                 TopicDefinition::parse(body).map_or("topic".into(), |t| format!("topic {} {:?}", t.id, t.name))

@@ -18,8 +18,9 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 
 use crate::commit::error::AppendError;
+use crate::commit::submission::Level;
 use crate::commit::ticket::{Outcome, Receipt, Reply, Ticket, ticket};
-use crate::engine::Engine;
+use crate::engine::{AppendOptions, Engine};
 use crate::limits::{BLOCK_ENTRIES_MAX, GROUP_BYTES_MAX, QUEUE_BYTES_MAX};
 
 /// Entries of one group at most: the seed's count, and what one block holds.
@@ -279,9 +280,11 @@ impl Worker {
 
     fn write(&self, group: Vec<(Bytes, Reply)>) {
         let (entries, replies): (Vec<Bytes>, Vec<Reply>) = group.into_iter().unzip();
-        let outcome = self.log.append_batch(&self.topic, entries).and_then(Ticket::wait);
+        // Durable whatever the log's own level is: a flush each time is what this writer is for.
+        let options = AppendOptions { level: Some(Level::Durable), expect_offset: None };
+        let outcome = self.log.append_with(&self.topic, entries, options).and_then(Ticket::wait);
         self.note(&outcome);
-        for (i, reply) in (0..).zip(replies) {
+        for (i, mut reply) in (0..).zip(replies) {
             reply.send(outcome.clone().map(|receipt| nth(receipt, i)));
         }
     }

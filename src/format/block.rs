@@ -58,22 +58,28 @@ const _: () = assert!(ENVELOPE_BYTES == 40 && HEADER_BYTES == 72 && CHAIN_AT == 
 
 const PORTABLE_VERSION: u16 = 1;
 
+/// The flag of a block whose entries wait for a COMMIT.
+const FLAG_STAGED: u8 = 1;
+
 /// Bytes of payload that a block of `n_entries` can hold when it has at most `block_bytes_max` bytes on disk.
 pub(crate) const fn payload_bytes_max(block_bytes_max: usize, n_entries: usize) -> usize {
     block_bytes_max - ENVELOPE_BYTES - HEADER_BYTES - n_entries * DESCRIPTOR_BYTES
 }
 
-/// What a block is. COMMIT (3) and ABORT (4) have their numbers in the format; no staged batch exists before this program can
-/// write one, so until then it refuses them like any other kind that it does not know: docs/FORMAT.md#reserved
+/// What a block is: docs/FORMAT.md#portable-block
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Entries of callers.
     Data,
     /// A reign begins.
     Epoch,
+    /// A staged batch becomes visible.
+    Commit,
+    /// A staged batch is given up.
+    Abort,
     /// A topic gets its number.
     Topic,
-    /// Of a later version, and marked by it as safe to pass over (128 and above).
+    /// Of a later version, and marked by it as safe to pass over (128 and above): docs/FORMAT.md#reserved
     Skippable(u8),
 }
 
@@ -83,6 +89,8 @@ impl Kind {
         match self {
             Kind::Data => 1,
             Kind::Epoch => 2,
+            Kind::Commit => 3,
+            Kind::Abort => 4,
             Kind::Topic => 5,
             Kind::Skippable(number) => number,
         }
@@ -93,6 +101,8 @@ impl Kind {
         match number {
             1 => Ok(Kind::Data),
             2 => Ok(Kind::Epoch),
+            3 => Ok(Kind::Commit),
+            4 => Ok(Kind::Abort),
             5 => Ok(Kind::Topic),
             128.. => Ok(Kind::Skippable(number)),
             _ => Err(Corrupt::Newer { what: "block kind", value: number.into() }),
@@ -121,6 +131,8 @@ pub(crate) struct Head {
     pub(crate) prev_chain: Chain,
     /// Blocks still to come in this atomic group; 0 makes it whole.
     pub(crate) remaining: u32,
+    /// The staged batch that the block belongs to, by the LSN of its first block: its entries wait for a COMMIT.
+    pub(crate) txn: Option<Lsn>,
 }
 
 /// One entry on its way into a block.
@@ -188,6 +200,10 @@ pub(crate) fn encode_portable<'a>(
     put_u64(header, LSN_AT, head.lsn.get());
     put_u64(header, TS_AT, head.ts_ns);
     put_u64(header, PREV_CHAIN_AT, head.prev_chain.get());
+    if let Some(txn) = head.txn {
+        header[FLAGS_AT] = FLAG_STAGED;
+        put_u64(header, TXN_AT, txn.get());
+    }
     put_u32(header, REMAINING_AT, head.remaining);
     put_u16(header, N_ENTRIES_AT, n_entries as u16);
     put_u32(header, DESC_LEN_AT, desc_len as u32);
@@ -228,6 +244,15 @@ pub(crate) struct PortableView<'a> {
     n_entries: usize,
 }
 
+/// The staged batch that a block belongs to. Flags that are not known are a newer writer's: the sums are sound.
+fn parse_txn(flags: u8, kind: Kind, txn: Lsn, lsn: Lsn) -> Result<Option<Lsn>, Corrupt> {
+    match flags {
+        0 if txn == Lsn::new(0) => Ok(None),
+        FLAG_STAGED if kind == Kind::Data && Lsn::FIRST <= txn && txn <= lsn => Ok(Some(txn)),
+        _ => Err(Corrupt::Newer { what: "block flags", value: flags.into() }),
+    }
+}
+
 impl<'a> PortableView<'a> {
     /// Reads a block that fills `bytes` exactly.
     pub(crate) fn parse(bytes: &'a [u8], log_id: LogId) -> Result<PortableView<'a>, Corrupt> {
@@ -257,10 +282,8 @@ impl<'a> PortableView<'a> {
             return Err(Corrupt::Newer { what: "block version", value: version.into() });
         }
         let kind = Kind::parse(bytes[KIND_AT])?;
-        let (flags, txn) = (bytes[FLAGS_AT], get_u64(bytes, TXN_AT));
-        if flags != 0 || txn != 0 {
-            return Err(Corrupt::Newer { what: "block flags", value: flags.into() });
-        }
+        let lsn = Lsn::new(get_u64(bytes, LSN_AT));
+        let txn = parse_txn(bytes[FLAGS_AT], kind, Lsn::new(get_u64(bytes, TXN_AT)), lsn)?;
         let reserved = is_zero(&bytes[ZERO_46_AT..DESC_LEN_AT]) && is_zero(&bytes[ZERO_60_AT..CHAIN_AT]);
         if !reserved || get_u32(bytes, RAW_LEN_AT) as usize != data_len {
             return Err(Corrupt::Newer { what: "block header, its reserved bytes and raw length", value: 0 });
@@ -268,10 +291,11 @@ impl<'a> PortableView<'a> {
         let head = Head {
             kind,
             epoch: Epoch::new(get_u32(bytes, EPOCH_AT)),
-            lsn: Lsn::new(get_u64(bytes, LSN_AT)),
+            lsn,
             ts_ns: get_u64(bytes, TS_AT),
             prev_chain: Chain::new(get_u64(bytes, PREV_CHAIN_AT)),
             remaining: get_u32(bytes, REMAINING_AT),
+            txn,
         };
         let view = PortableView { bytes, head, chain, n_entries };
         view.check_descriptors(data_len)?;
@@ -285,8 +309,8 @@ impl<'a> PortableView<'a> {
             let at = HEADER_BYTES + i * DESCRIPTOR_BYTES;
             let word = get_u32(self.bytes, at + 4);
             let flags = (word >> 24) as u8;
-            if flags != entry_flags::WHOLE {
-                // Fragments, tombstones, headers: of a program that can write them, and must not be shown as plain entries.
+            if flags & !entry_flags::WHOLE != 0 {
+                // Tombstones, headers: of a program that can write them, and must not be shown as plain entries.
                 return Err(Corrupt::Newer { what: "entry flags", value: flags.into() });
             }
             sum += (word & 0x00ff_ffff) as usize;
@@ -312,6 +336,7 @@ impl<'a> PortableView<'a> {
             let len = (word & 0x00ff_ffff) as usize;
             let entry = EntryView {
                 topic: TopicId::new(get_u32(descriptor, 0)),
+                flags: (word >> 24) as u8,
                 offset: get_u64(descriptor, 8),
                 sum: get_u64(descriptor, 16),
                 payload: &bytes[at..at + len],
@@ -332,6 +357,9 @@ impl<'a> PortableView<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryView<'a> {
     pub(crate) topic: TopicId,
+    /// Of `entry_flags`: whether the entry begins and ends in this block.
+    pub(crate) flags: u8,
+    /// In a staged block relative to the batch.
     pub(crate) offset: u64,
     pub(crate) sum: u64,
     pub(crate) payload: &'a [u8],
@@ -340,6 +368,16 @@ pub(crate) struct EntryView<'a> {
 }
 
 impl EntryView<'_> {
+    /// Whether the entry begins with this fragment.
+    pub(crate) fn is_first(&self) -> bool {
+        self.flags & entry_flags::FIRST != 0
+    }
+
+    /// Whether the entry ends with this fragment.
+    pub(crate) fn is_last(&self) -> bool {
+        self.flags & entry_flags::LAST != 0
+    }
+
     /// Checks the payload against the sum that its producer made.
     pub(crate) fn verify(&self) -> Result<(), Corrupt> {
         if payload_sum(self.payload) == self.sum { Ok(()) } else { Err(Corrupt::field("payload sum", self.payload_at)) }
@@ -441,6 +479,7 @@ mod tests {
             ts_ns: 1000,
             prev_chain: Chain::new(5),
             remaining: 2,
+            txn: None,
         };
         let entries = payloads.iter().enumerate().map(|(i, payload)| EntryIn {
             topic: TopicId::new(4),

@@ -22,6 +22,9 @@ pub struct Reign {
 }
 
 impl Reign {
+    /// Bytes of the body.
+    pub(crate) const BYTES: usize = 32;
+
     /// The body of an EPOCH block.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
@@ -49,6 +52,11 @@ pub(crate) struct TopicDefinition {
 }
 
 impl TopicDefinition {
+    /// Bytes of the body for a topic of that name.
+    pub(crate) fn bytes(name: &str) -> usize {
+        8 + name.len()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         assert!(self.name.len() <= TOPIC_NAME_BYTES_MAX);
         let mut out = Vec::with_capacity(8 + self.name.len());
@@ -69,6 +77,90 @@ impl TopicDefinition {
     }
 }
 
+/// The body of a COMMIT block: the staged batch `txn` becomes visible. docs/FORMAT.md#control-blocks
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// The LSN of the batch's first staged block.
+    pub(crate) txn: Lsn,
+    /// How many staged blocks it has: one that is missing must not go unnoticed.
+    pub(crate) blocks: u64,
+    /// Bytes of payload in them.
+    pub(crate) bytes: u64,
+    /// What each topic gets.
+    pub(crate) topics: Vec<CommittedTopic>,
+}
+
+/// A topic's part of a staged batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommittedTopic {
+    pub(crate) id: TopicId,
+    /// What is added to the relative offsets of its entries.
+    pub(crate) base_offset: u64,
+    /// How many entries it gets.
+    pub(crate) entries: u64,
+}
+
+impl Commit {
+    /// Bytes of the body for a batch to one topic.
+    pub(crate) const BYTES: usize = 32 + 24;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(Commit::BYTES);
+        out.extend_from_slice(&self.txn.get().to_le_bytes());
+        out.extend_from_slice(&self.blocks.to_le_bytes());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.extend_from_slice(&(self.topics.len() as u32).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for topic in &self.topics {
+            out.extend_from_slice(&topic.id.get().to_le_bytes());
+            out.extend_from_slice(&[0; 4]);
+            out.extend_from_slice(&topic.base_offset.to_le_bytes());
+            out.extend_from_slice(&topic.entries.to_le_bytes());
+        }
+        out
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Commit, Corrupt> {
+        let mut reader = Reader::new(body, "COMMIT block");
+        let (txn, blocks, bytes) = (Lsn::new(reader.u64()?), reader.u64()?, reader.u64()?);
+        let n_topics = reader.u32()?;
+        reader.u32()?;
+        // No reservation by a count from disk: the vector grows as the bytes bear it out.
+        let topics = (0..n_topics).map(|_| CommittedTopic::parse(&mut reader)).collect::<Result<_, _>>()?;
+        Ok(Commit { txn, blocks, bytes, topics })
+    }
+}
+
+impl CommittedTopic {
+    fn parse(reader: &mut Reader<'_>) -> Result<CommittedTopic, Corrupt> {
+        let id = TopicId::new(reader.u32()?);
+        reader.u32()?;
+        let (base_offset, entries) = (reader.u64()?, reader.u64()?);
+        if base_offset.checked_add(entries).is_none() {
+            return Err(Corrupt::field("COMMIT block: offsets beyond all numbers", 40));
+        }
+        Ok(CommittedTopic { id, base_offset, entries })
+    }
+}
+
+/// The body of an ABORT block: the staged batch `txn` will never become visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Abort {
+    pub(crate) txn: Lsn,
+}
+
+impl Abort {
+    pub(crate) const BYTES: usize = 8;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        self.txn.get().to_le_bytes().to_vec()
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Abort, Corrupt> {
+        Ok(Abort { txn: Lsn::new(Reader::new(body, "ABORT block").u64()?) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +177,15 @@ mod tests {
         for len in 0..32 {
             assert!(Reign::parse(&reign.encode()[..len]).is_err());
         }
+        let topics = vec![CommittedTopic { id: TopicId::new(3), base_offset: 7, entries: 2_000 }];
+        let commit = Commit { txn: Lsn::new(5), blocks: 9, bytes: 1 << 33, topics };
+        assert_eq!(Commit::parse(&commit.encode()), Ok(commit.clone()));
+        assert_eq!(commit.encode().len(), Commit::BYTES);
+        for len in 0..Commit::BYTES {
+            assert!(Commit::parse(&commit.encode()[..len]).is_err());
+        }
+        let abort = Abort { txn: Lsn::new(5) };
+        assert_eq!(Abort::parse(&abort.encode()), Ok(abort));
+        assert!(Abort::parse(&abort.encode()[1..]).is_err());
     }
 }

@@ -196,12 +196,15 @@ fn appended(seq: u64, receipt: &Receipt) -> crate::wire::Encoded {
 /// Why a batch, and with it the session, was refused.
 pub(super) fn refusal(server: &Server, error: &AppendError) -> Refused {
     let code = match error {
-        AppendError::InvalidTopic { .. } | AppendError::InvalidBatch { .. } | AppendError::TooLarge { .. } => {
-            Code::INVALID
-        }
+        AppendError::InvalidTopic { .. }
+        | AppendError::InvalidBatch { .. }
+        | AppendError::TooLarge { .. }
+        | AppendError::UnexpectedOffset { .. } => Code::INVALID,
         AppendError::NotLeader => Code::NOT_LEADER,
         AppendError::Full { .. } => Code::FULL,
-        AppendError::Halted { .. } => Code::HALTED,
+        AppendError::Busy { .. } => Code::LIMIT,
+        // Nothing of it is in the log, and nothing will be, as with a batch that came after the end.
+        AppendError::Halted { .. } | AppendError::RolledBack { .. } => Code::HALTED,
         AppendError::Indeterminate { .. } => Code::INDETERMINATE,
         AppendError::Closed => Code::DRAINING,
     };

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Counted, Phase, Server, blocking, count, read_violation};
 use crate::engine::Engine;
+use crate::limits::GROUP_BYTES_MAX;
 use crate::net::stream::{FrameWriter, StreamError};
 use crate::topic::index::TopicInfo;
 use crate::topic::reader::{LogEntry, ReadError, ReadLimit};
@@ -77,7 +78,7 @@ impl Read {
     }
 
     async fn serve(&mut self, writer: &mut FrameWriter) -> Result<End, StreamError> {
-        let watermark = self.log.durable();
+        let watermark = self.log.published();
         let mut phase = self.server.phase.subscribe();
         loop {
             let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.next)).min(self.left);
@@ -91,7 +92,17 @@ impl Read {
                     let Violation { code, what } = read_violation(&error);
                     return Ok(End::new(code, what));
                 }
-                Ok(entries) if !entries.is_empty() => self.send(&entries, writer).await?,
+                Ok(entries) if !entries.is_empty() => {
+                    let fit = entries.iter().take_while(|entry| entry.payload.len() <= GROUP_BYTES_MAX).count();
+                    self.send(&entries[..fit], writer).await?;
+                    if let Some(entry) = entries.get(fit) {
+                        let (offset, bytes) = (entry.offset, entry.payload.len());
+                        let what = format!(
+                            "offset {offset} has {bytes} bytes, more than a read carries ({GROUP_BYTES_MAX}); read it from the folder"
+                        );
+                        return Ok(End::new(Code::INVALID, what));
+                    }
+                }
                 Ok(_) if closing => return Ok(End::new(Code::DRAINING, "the node is stopping")),
                 Ok(_) => {
                     let more = async {
@@ -164,7 +175,7 @@ fn entries_frame(first: &LogEntry, entries: &[LogEntry]) -> Encoded {
     let mut payload = BytesMut::with_capacity(entries.iter().map(|entry| entry.payload.len()).sum());
     let mut ts_ns = first.ts_ns;
     for entry in entries {
-        let len = u32::try_from(entry.payload.len()).expect("an entry fits a block");
+        let len = u32::try_from(entry.payload.len()).expect("what a frame cannot hold was left out");
         heads.push(EntryHead { ts_delta_ns: entry.ts_ns.saturating_sub(ts_ns), len });
         payload.extend_from_slice(&entry.payload);
         ts_ns = ts_ns.max(entry.ts_ns);

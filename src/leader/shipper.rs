@@ -51,6 +51,7 @@ impl Shipper {
         let begin = BlocksBegin { sub: self.sub, start_lsn: self.next.get(), ext: Ext::default() };
         self.writer.push(begin.encode());
         let watermark = self.log.durable();
+        let _following = self.log.following();
         while *phase.borrow() < Phase::Closing {
             if self.next < watermark.lsn() {
                 self.ship_some().await?;

@@ -6,7 +6,7 @@ use crate::format::block::{Kind, PortableView};
 use crate::ids::{Chain, TopicId};
 use crate::lsn::{Lsn, Position};
 
-/// Consecutive entries of one topic within a block.
+/// Consecutive entries of one topic that begin in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) topic: TopicId,
@@ -23,7 +23,9 @@ pub(crate) struct BlockMeta {
     pub(crate) chain: Chain,
     pub(crate) ts_ns: u64,
     pub(crate) kind: Kind,
-    /// What it holds of each topic, in order. Empty for control blocks.
+    /// The staged batch that it belongs to: its runs count relative to the batch, and wait for a COMMIT.
+    pub(crate) txn: Option<Lsn>,
+    /// The entries that begin in it, of each topic, in order. Empty for control blocks.
     pub(crate) runs: Vec<Run>,
     /// A control block's body.
     pub(crate) control: Option<Vec<u8>>,
@@ -34,7 +36,8 @@ impl BlockMeta {
         let (mut runs, mut control) = (Vec::new(), None);
         for entry in view.entries() {
             match view.head.kind {
-                Kind::Data => extend_runs(&mut runs, entry.topic, entry.offset),
+                Kind::Data if entry.is_first() => extend_runs(&mut runs, entry.topic, entry.offset),
+                Kind::Data => {} // it began in an earlier block
                 _ => control = Some(entry.payload.to_vec()),
             }
         }
@@ -45,6 +48,7 @@ impl BlockMeta {
             chain: view.chain,
             ts_ns: view.head.ts_ns,
             kind: view.head.kind,
+            txn: view.head.txn,
             runs,
             control,
         }

@@ -72,7 +72,8 @@ pub(crate) fn make_writable(
     let Recovered { mut superblock, segments, broken, tail, clean, stragglers, .. } = recovered;
     let sb = &mut superblock.now;
     if !clean {
-        set_fence(&mut sb.fences, opening_fence(sb.incarnation, &tail, now_ns))?;
+        set_fence(&mut sb.fences, opening_fence(sb.incarnation, &tail, now_ns), FENCES_MAX)
+            .map_err(|reason| OpenError::Halted { reason })?;
     }
     sb.clean = false;
     sb.hint = tail.hint();
@@ -112,12 +113,13 @@ fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
 ///
 /// One of an earlier opening that lies before this one has done its work: the log went on behind it, and nothing is written before
 /// what a fence kills has been erased. Without this, sixty-four crashes in a row would fill the table.
-fn set_fence(fences: &mut Vec<Fence>, fence: Fence) -> Result<(), OpenError> {
+///
+/// # Errors
+/// When `room` fences are there already.
+pub(super) fn set_fence(fences: &mut Vec<Fence>, fence: Fence, room: usize) -> Result<(), String> {
     fences.retain(|old| old.cut < fence.cut && old.resume != old.cut);
-    if fences.len() == FENCES_MAX {
-        return Err(OpenError::Halted {
-            reason: format!("the superblock has no room for more than {FENCES_MAX} fences"),
-        });
+    if fences.len() >= room {
+        return Err(format!("the superblock has {} fences, and no room for another here", fences.len()));
     }
     fences.push(fence);
     Ok(())

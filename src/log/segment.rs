@@ -99,6 +99,21 @@ impl Segment {
         published.end = position.offset() + total_len;
     }
 
+    /// Forgets the blocks from `lsn` on: they have another place now.
+    pub(crate) fn unpublish_from(&self, lsn: Lsn) {
+        let mut published = self.published.write().expect("no holder of this lock panics");
+        let Some(first) = published.first_lsn else { return };
+        let kept = lsn.blocks_since(first) as usize;
+        if kept >= published.offsets.len() {
+            return;
+        }
+        published.end = published.offsets[kept];
+        published.offsets.truncate(kept);
+        if kept == 0 {
+            published.first_lsn = None;
+        }
+    }
+
     /// The first published block, if there is one.
     pub(crate) fn first_lsn(&self) -> Option<Lsn> {
         self.published.read().expect("no holder of this lock panics").first_lsn

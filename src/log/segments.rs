@@ -15,7 +15,7 @@ use super::segment::{Segment, Stretch};
 use super::walk::SegmentMap;
 use crate::format::Corrupt;
 use crate::format::block::{BlockView, PortableView};
-use crate::ids::{Chain, LogId};
+use crate::ids::{Chain, LogId, SegmentNo};
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::lsn::{Lsn, Position};
 use crate::storage::{self, AlignedBuf};
@@ -76,6 +76,22 @@ impl Segments {
         for block in blocks {
             map[&block.position.segment()].publish(block.lsn, block.position, block.total_len);
         }
+    }
+
+    /// The same for blocks that were written a second time: they may have been readable in an earlier segment.
+    pub(crate) fn publish_again(&self, blocks: &[BlockMeta]) {
+        self.publish(blocks);
+        let Some(first) = blocks.first() else { return };
+        let map = self.map.read().expect("no holder of this lock panics");
+        for (_, segment) in map.range(..first.position.segment()) {
+            segment.unpublish_from(first.lsn);
+        }
+    }
+
+    /// The segments from `first` to `last`, both included.
+    pub(crate) fn between(&self, first: SegmentNo, last: SegmentNo) -> Vec<Arc<Segment>> {
+        let map = self.map.read().expect("no holder of this lock panics");
+        map.range(first..=last).map(|(_, segment)| Arc::clone(segment)).collect()
     }
 
     /// Bytes of all segment files.

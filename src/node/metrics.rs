@@ -53,6 +53,9 @@ pub(super) fn page(server: &Server, follows: Option<&View>) -> String {
         page.gauge("walrus_durable_lsn", "The first block that is not durable yet.", log.durable_lsn.get() as f64);
         page.gauge("walrus_log_bytes", "Bytes of the segment files in use.", log.log_bytes as f64);
         page.gauge("walrus_topics", "Topics in the log.", log.topics as f64);
+        let survived = AtomicU64::new(log.failures_survived);
+        let help = "Failed writes and flushes that were fenced off, and written again elsewhere.";
+        page.counter("walrus_log_failures_survived_total", help, &survived);
         page.gauge("walrus_log_halted", "1 when the log takes no writes.", f64::from(u8::from(log.halted.is_some())));
     }
     served(&mut page, server);

@@ -441,6 +441,11 @@ impl Queue {
         each_queue!(self, queue => queue.pool().take(len))
     }
 
+    /// Takes back a slot that nothing was written from.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        each_queue!(self, queue => queue.pool().give(slot));
+    }
+
     /// The slot's memory, aligned; what it held before is still there.
     pub(crate) fn slot_bytes<'slot>(&mut self, slot: &'slot mut Slot) -> &'slot mut [u8] {
         slot.bytes_mut()

@@ -7,7 +7,8 @@
 //!
 //! **The model.** A write that no flush has covered may be there in any subset of its 512-byte sectors. A flush covers the
 //! writes of its file that were complete when it began; a durable write becomes durable by itself when it completes. A
-//! failed write or flush leaves its sectors in doubt for ever: a later flush that succeeds does not settle them. A name
+//! failed write or flush leaves its sectors in doubt: no later flush of this process settles them; the next process finds them there or
+//! not. A name
 //! (made, renamed, removed) may be lost until its folder is flushed; the names of one folder survive as a prefix of their
 //! order, as on a journalling file system, and a rename between two folders is settled by a flush of either. A new file may
 //! be there without its size until it is flushed. Operations in flight complete in an order drawn from the seed.
@@ -280,7 +281,8 @@ impl SimDisk {
     }
 
     /// A new disk, as the next process finds this one when the last was killed (SIGKILL) just before operation `at`: what
-    /// was complete is there, though no more durable than before; what was in flight may have landed, in any of its sectors.
+    /// was complete is there, though no more durable than before; what was in flight, or in doubt after a failed write or flush, may
+    /// have landed, in any of its sectors.
     pub fn kill(&self, at: usize, seed: u64) -> SimDisk {
         let mut state = self.state();
         let new_seed = state.seed_of(at, seed);

@@ -6,12 +6,12 @@
 //! Layer: topic. Fed by recovery and by the commit thread through [`Sink`]; extended at publish only.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::commit::submission::TopicSlot;
 use crate::format::base::Base;
 use crate::format::block::Kind;
-use crate::format::control::{Reign, TopicDefinition};
+use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefinition};
 use crate::ids::{Chain, TopicId};
 use crate::log::meta::{BlockMeta, Run, Sink};
 use crate::lsn::Lsn;
@@ -43,6 +43,22 @@ struct Entries {
     first_offset: u64,
     next_offset: u64,
     blocks: Vec<BlockRef>,
+    /// Entries whose blocks were staged: their time is that of the COMMIT.
+    staged: Vec<StagedSpan>,
+}
+
+/// A topic's entries of one staged batch.
+#[derive(Clone, Copy, Debug)]
+struct StagedSpan {
+    first_offset: u64,
+    next_offset: u64,
+    ts_ns: u64,
+}
+
+/// A staged batch that has no COMMIT yet: its blocks, with offsets relative to the batch.
+#[derive(Debug, Default)]
+struct OpenBatch {
+    blocks: Vec<(Lsn, Vec<Run>)>,
 }
 
 /// The entries of one topic in one block begin at this offset.
@@ -57,6 +73,10 @@ pub(crate) struct BlockRef {
 pub(crate) struct Index {
     topics: RwLock<Topics>,
     history: RwLock<History>,
+    /// Staged batches by their name, the LSN of their first block.
+    staged: Mutex<HashMap<Lsn, OpenBatch>>,
+    /// The first block that was there when the log was opened.
+    first_lsn: Lsn,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +99,8 @@ impl Index {
     /// What the log knew where it begins.
     pub(crate) fn new(base: &Base) -> Index {
         let history = History { lineage: base.lineage.clone(), lsn: base.first_lsn, chain: base.chain };
-        let index = Index { topics: RwLock::default(), history: RwLock::new(history) };
+        let (topics, staged) = (RwLock::default(), Mutex::default());
+        let index = Index { topics, history: RwLock::new(history), staged, first_lsn: base.first_lsn };
         for topic in &base.topics {
             index.define(TopicDefinition { id: topic.id, name: topic.name.clone() }, topic.next_offset);
         }
@@ -97,7 +118,7 @@ impl Index {
     /// The topic of that name, if the log has one.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         let topics = self.topics.read().expect("no holder of this lock panics");
-        topics.by_name.get(name).filter(|topic| topic.is_defined()).cloned()
+        topics.by_name.get(name).filter(|topic| topic.info().is_some()).cloned()
     }
 
     /// Every topic of the log, by number.
@@ -106,9 +127,24 @@ impl Index {
         topics.by_id.iter().flatten().filter_map(|topic| topic.info()).collect()
     }
 
+    /// The name of every topic that has a number, also of those without an entry yet.
+    pub(crate) fn names(&self) -> Vec<(TopicId, String)> {
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        let named = topics.by_id.iter().flatten();
+        named.filter_map(|topic| Some((topic.slot.id()?, topic.slot.name().to_owned()))).collect()
+    }
+
+    /// Staged batches without a COMMIT: name, blocks so far, and the last run of entries in them.
+    pub(crate) fn staged(&self) -> Vec<(Lsn, u64, Option<Run>)> {
+        let staged = self.staged.lock().expect("no holder of this lock panics");
+        let last_run = |batch: &OpenBatch| batch.blocks.iter().rev().find_map(|(_, runs)| runs.last()).copied();
+        staged.iter().map(|(txn, batch)| (*txn, batch.blocks.len() as u64, last_run(batch))).collect()
+    }
+
     /// How many topics the log has.
     pub(crate) fn len(&self) -> usize {
-        self.topics.read().expect("no holder of this lock panics").by_id.iter().flatten().count()
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        topics.by_id.iter().flatten().filter(|topic| topic.info().is_some()).count()
     }
 
     /// The next offset of each topic by number; 0 for the control topic.
@@ -151,8 +187,36 @@ impl Index {
             Kind::Epoch => {
                 let mut history = self.history.write().expect("no holder of this lock panics");
                 history.lineage.extend(Reign::parse(body).ok());
+                // Batches that an earlier reign has left open are void.
+                self.staged.lock().expect("no holder of this lock panics").clear();
+            }
+            Kind::Commit => Commit::parse(body).into_iter().for_each(|commit| self.commit(&commit, block.ts_ns)),
+            Kind::Abort => {
+                let mut staged = self.staged.lock().expect("no holder of this lock panics");
+                Abort::parse(body).into_iter().for_each(|abort| drop(staged.remove(&abort.txn)));
             }
             Kind::Data | Kind::Skippable(_) => {}
+        }
+    }
+
+    /// Keeps a staged block until its COMMIT comes.
+    fn stage(&self, txn: Lsn, block: &BlockMeta) {
+        let mut staged = self.staged.lock().expect("no holder of this lock panics");
+        staged.entry(txn).or_default().blocks.push((block.lsn, block.runs.clone()));
+    }
+
+    fn commit(&self, commit: &Commit, ts_ns: u64) {
+        let batch = self.staged.lock().expect("no holder of this lock panics").remove(&commit.txn);
+        // All or nothing: with a block of it given away or damaged the batch is not shown.
+        let whole = batch.filter(|batch| batch.blocks.len() as u64 == commit.blocks);
+        let given_away = commit.txn < self.first_lsn;
+        let topics = self.topics.read().expect("no holder of this lock panics");
+        for part in &commit.topics {
+            let Some(Some(topic)) = topics.by_id.get(part.id.get() as usize) else { continue };
+            match &whole {
+                Some(batch) => topic.extend_staged(part, batch, ts_ns),
+                None => topic.pass_over(part, given_away),
+            }
         }
     }
 
@@ -176,8 +240,9 @@ impl Sink for Index {
     fn publish(&self, blocks: &[BlockMeta]) {
         for block in blocks {
             self.control(block);
-            for run in &block.runs {
-                self.extend(block.lsn, run);
+            match block.txn {
+                Some(txn) => self.stage(txn, block),
+                None => block.runs.iter().for_each(|run| self.extend(block.lsn, run)),
             }
         }
         if let Some(last) = blocks.last() {
@@ -188,19 +253,16 @@ impl Sink for Index {
 }
 
 impl Topic {
-    fn is_defined(&self) -> bool {
-        self.entries.read().expect("no holder of this lock panics").defined
-    }
-
     pub(crate) fn next_offset(&self) -> u64 {
         self.entries.read().expect("no holder of this lock panics").next_offset
     }
 
+    /// None while nothing was ever appended to it: a batch that came to nothing has left its name, and no more.
     pub(crate) fn info(&self) -> Option<TopicInfo> {
         let entries = self.entries.read().expect("no holder of this lock panics");
         Some(TopicInfo {
             name: self.slot.name().to_owned(),
-            id: self.slot.id().filter(|_| entries.defined)?,
+            id: self.slot.id().filter(|_| entries.defined && entries.next_offset > 0)?,
             first_offset: entries.first_offset,
             next_offset: entries.next_offset,
         })
@@ -208,11 +270,37 @@ impl Topic {
 
     fn extend(&self, lsn: Lsn, run: &Run) {
         let mut entries = self.entries.write().expect("no holder of this lock panics");
-        entries.next_offset = run.first_offset + u64::from(run.entries);
-        // A block with several runs of one topic is found by its first.
-        if entries.blocks.last().is_none_or(|last| last.lsn < lsn) {
-            entries.blocks.push(BlockRef { first_offset: run.first_offset, lsn });
+        entries.extend(lsn, run.first_offset, run.entries);
+    }
+
+    fn extend_staged(&self, part: &CommittedTopic, batch: &OpenBatch, ts_ns: u64) {
+        let mut entries = self.entries.write().expect("no holder of this lock panics");
+        let (first_offset, next_offset) = (part.base_offset, part.base_offset + part.entries);
+        entries.staged.push(StagedSpan { first_offset, next_offset, ts_ns });
+        for (lsn, runs) in &batch.blocks {
+            for run in runs.iter().filter(|run| Some(run.topic) == self.slot.id()) {
+                entries.extend(*lsn, part.base_offset + run.first_offset, run.entries);
+            }
         }
+        entries.next_offset = next_offset;
+    }
+
+    /// A staged batch whose blocks are not all there: given away, it takes with it what lies before it; damaged, it leaves a gap.
+    fn pass_over(&self, part: &CommittedTopic, given_away: bool) {
+        let mut entries = self.entries.write().expect("no holder of this lock panics");
+        entries.next_offset = part.base_offset + part.entries;
+        if given_away {
+            entries.first_offset = entries.next_offset;
+            entries.blocks.clear();
+            entries.staged.clear();
+        }
+    }
+
+    /// The time of an entry whose block was staged.
+    pub(crate) fn committed_ts(&self, offset: u64) -> Option<u64> {
+        let entries = self.entries.read().expect("no holder of this lock panics");
+        let behind = entries.staged.partition_point(|span| span.next_offset <= offset);
+        entries.staged.get(behind).filter(|span| span.first_offset <= offset).map(|span| span.ts_ns)
     }
 
     /// The blocks that hold the entries from `offset` on, at most `max` of them; the first may begin before it.
@@ -228,6 +316,16 @@ impl Topic {
 
     pub(crate) fn block_at(&self, index: usize) -> Option<BlockRef> {
         self.entries.read().expect("no holder of this lock panics").blocks.get(index).copied()
+    }
+}
+
+impl Entries {
+    fn extend(&mut self, lsn: Lsn, first_offset: u64, n: u32) {
+        self.next_offset = first_offset + u64::from(n);
+        // A block with several runs of one topic is found by its first.
+        if self.blocks.last().is_none_or(|last| last.lsn != lsn) {
+            self.blocks.push(BlockRef { first_offset, lsn });
+        }
     }
 }
 
@@ -252,11 +350,13 @@ mod tests {
                 chain,
                 ts_ns: 0,
                 kind,
+                txn: None,
                 runs: Vec::new(),
                 control,
             }]);
         }
-        assert_eq!(index.all().into_iter().map(|topic| topic.name).collect::<Vec<_>>(), ["topic 1"]);
+        assert_eq!(index.names(), [(TopicId::new(1), "topic 1".to_owned())]);
+        assert!(index.all().is_empty(), "a topic without an entry is not shown");
         assert_eq!(index.next_offsets().len(), 2);
     }
 }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::index::{BlockRef, Index, Topic};
+use crate::ids::TopicId;
 use crate::log::damage::Damage;
 use crate::log::segments::{BlockError, PortableBlock, Segments};
+use crate::lsn::Lsn;
 use crate::storage;
 
 /// One entry as it is read.
@@ -142,8 +144,7 @@ impl Reader<'_> {
                     break; // as above: what lies before the gap is good
                 }
                 // The index jumps over this offset: a survey of a damaged log found only what lies around it.
-                let damage =
-                    BlockError::NotThere(refs.first().map_or(crate::lsn::Lsn::FIRST, |block| block.lsn.next()));
+                let damage = BlockError::NotThere(refs.first().map_or(Lsn::FIRST, |block| block.lsn.next()));
                 return Err(self.damaged(name, &topic, before, damage));
             }
         }
@@ -161,8 +162,8 @@ impl Reader<'_> {
                 let wanted = if in_a_row { batch.bytes_left().saturating_mul(2).min(READ_AHEAD_BYTES) } else { 0 };
                 ahead = self.segments.blocks(block.lsn, wanted)?.into();
             }
-            let block = ahead.pop_front().expect("a read of blocks returns at least one");
-            if !batch.take(&block, self.segments) {
+            let read = ahead.pop_front().expect("a read of blocks returns at least one");
+            if !batch.take(&read, block.first_offset, self.segments)? {
                 return Ok(());
             }
         }
@@ -193,19 +194,24 @@ impl Reader<'_> {
         while low < high {
             let middle = low + (high - low) / 2;
             let block = topic.block_at(middle).expect("the index only grows");
-            let read = self
-                .segments
-                .block(block.lsn)
-                .map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
-            if read.view(self.segments.log_id()).head.ts_ns < ts_ns { low = middle + 1 } else { high = middle }
+            let time = match topic.committed_ts(block.first_offset) {
+                Some(time) => time,
+                None => {
+                    let read = self.segments.block(block.lsn);
+                    let read = read.map_err(|error| self.damaged(name, &topic, block.first_offset, error))?;
+                    read.view(self.segments.log_id()).head.ts_ns
+                }
+            };
+            if time < ts_ns { low = middle + 1 } else { high = middle }
         }
         Ok(topic.block_at(low).map_or_else(|| topic.next_offset(), |block| block.first_offset))
     }
 }
 
 /// Entries on their way to the caller.
-struct Gathered {
-    topic: crate::ids::TopicId,
+struct Gathered<'a> {
+    topic: &'a Topic,
+    id: TopicId,
     next_offset: u64,
     limit: ReadLimit,
     bytes: usize,
@@ -214,10 +220,10 @@ struct Gathered {
     entries: Vec<LogEntry>,
 }
 
-impl Gathered {
-    fn new(topic: &Topic, offset: u64, limit: ReadLimit) -> Gathered {
-        let topic = topic.slot.id().expect("a topic that is found is defined");
-        Gathered { topic, next_offset: offset, limit, bytes: 0, full: false, entries: Vec::new() }
+impl Gathered<'_> {
+    fn new(topic: &Topic, offset: u64, limit: ReadLimit) -> Gathered<'_> {
+        let id = topic.slot.id().expect("a topic that is found is defined");
+        Gathered { topic, id, next_offset: offset, limit, bytes: 0, full: false, entries: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
@@ -228,22 +234,58 @@ impl Gathered {
         self.limit.bytes.saturating_sub(self.bytes)
     }
 
-    /// Takes this topic's entries of a block; false when enough is gathered, or one is missing.
-    fn take(&mut self, block: &PortableBlock, segments: &Segments) -> bool {
+    /// Takes this topic's entries of a block, the first of which has `first_offset`; false when enough is gathered, or one is missing.
+    fn take(&mut self, block: &PortableBlock, first_offset: u64, segments: &Segments) -> Result<bool, BlockError> {
         let view = block.view(segments.log_id());
-        for entry in view.entries().filter(|entry| entry.topic == self.topic) {
-            if entry.offset < self.next_offset {
+        let id = self.id;
+        let mine = || view.entries().filter(move |entry| entry.topic == id);
+        // In a staged block offsets are relative to its batch.
+        let relative = mine().find(|entry| entry.is_first()).map_or(0, |entry| entry.offset);
+        let base = if view.head.txn.is_some() { first_offset - relative } else { 0 };
+        for entry in mine().filter(|entry| entry.is_first()) {
+            let offset = base + entry.offset;
+            if offset < self.next_offset {
                 continue;
             }
             self.full |= self.bytes + entry.payload.len() > self.limit.bytes && !self.entries.is_empty();
-            if self.is_full() || entry.offset != self.next_offset {
-                return false;
+            if self.is_full() || offset != self.next_offset {
+                return Ok(false);
             }
-            let payload = block.bytes.slice(entry.payload_at..entry.payload_at + entry.payload.len());
-            self.entries.push(LogEntry { offset: entry.offset, ts_ns: view.head.ts_ns, payload });
-            self.bytes += entry.payload.len();
+            let payload = match entry.is_last() {
+                true => block.bytes.slice(entry.payload_at..entry.payload_at + entry.payload.len()),
+                false => rest_of_entry(entry.payload, block.lsn, view.head.txn, id, segments)?,
+            };
+            let ts_ns = view.head.txn.and_then(|_| self.topic.committed_ts(offset)).unwrap_or(view.head.ts_ns);
+            self.bytes += payload.len();
+            self.entries.push(LogEntry { offset, ts_ns, payload });
             self.next_offset += 1;
         }
-        true
+        Ok(true)
+    }
+}
+
+/// Puts an entry together that begins in block `lsn` and goes on in later ones: in the very next, or, when its batch was staged, in
+/// the next ones of that batch.
+fn rest_of_entry(
+    begun: &[u8],
+    lsn: Lsn,
+    txn: Option<Lsn>,
+    topic: TopicId,
+    segments: &Segments,
+) -> Result<Bytes, BlockError> {
+    let (mut payload, mut lsn) = (begun.to_vec(), lsn);
+    loop {
+        lsn = lsn.next();
+        let block = segments.block(lsn)?;
+        let view = block.view(segments.log_id());
+        if view.head.txn != txn {
+            continue;
+        }
+        let fragment = view.entries().next().filter(|entry| entry.topic == topic && !entry.is_first());
+        let Some(fragment) = fragment else { return Err(BlockError::NotThere(lsn)) };
+        payload.extend_from_slice(fragment.payload);
+        if fragment.is_last() {
+            return Ok(payload.into());
+        }
     }
 }

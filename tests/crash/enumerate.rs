@@ -1,11 +1,12 @@
 //! Every crash of a recorded run, and what is done with the disk afterwards.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use walrus_node::sim::{SimDisk, Survivors};
-use walrus_node::{Engine, Viewer};
+use walrus_node::{Engine, Level, Viewer};
 
 use crate::leader::options;
 use crate::mirror::{History, catch_up};
@@ -28,6 +29,8 @@ pub(crate) enum Writing {
 /// How thoroughly a recording is searched.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
+    /// Undecided sectors up to which every prefix and every single gap is tried.
+    pub(crate) sectors_at_once: usize,
     /// Seeded subsets at each operation.
     pub(crate) subsets: u64,
     /// Of so many crashes one is followed by writing and further crashes; all are recovered and checked.
@@ -37,7 +40,9 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    pub(crate) const FULL: Effort = Effort { subsets: 4, go_on_every: 6, second_crashes: 3 };
+    pub(crate) const FULL: Effort = Effort { sectors_at_once: 64, subsets: 4, go_on_every: 6, second_crashes: 3 };
+    /// For the many short stretches around a fault.
+    pub(crate) const FAULTS: Effort = Effort { sectors_at_once: 6, subsets: 1, go_on_every: 6, second_crashes: 2 };
 }
 
 /// Searches a recording; returns how many disks were recovered and checked.
@@ -45,14 +50,19 @@ impl Effort {
 /// # Panics
 /// At the first state that must not be, with what makes it again.
 pub(crate) fn enumerate(recording: &Recording, effort: Effort) -> usize {
-    let (states, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    enumerate_within(recording, 0..recording.disk.trace_len() + 1, effort)
+}
+
+/// The same for crashes before the operations of a range.
+pub(crate) fn enumerate_within(recording: &Recording, operations: Range<usize>, effort: Effort) -> usize {
+    let (states, next) = (AtomicUsize::new(0), AtomicUsize::new(operations.start));
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at > recording.disk.trace_len() {
+                    if at >= operations.end {
                         return;
                     }
                     states.fetch_add(crash_at(recording, at, effort), Ordering::Relaxed);
@@ -67,8 +77,10 @@ pub(crate) fn enumerate(recording: &Recording, effort: Effort) -> usize {
 fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
     let pending = recording.disk.pending_sectors(at);
     let mut survivors = vec![Survivors::Nothing, Survivors::Everything];
-    survivors.extend((1..pending).map(Survivors::Prefix));
-    survivors.extend((0..pending).map(Survivors::Missing));
+    // Where much is undecided, every so many of the prefixes and of the gaps; which ones changes from operation to operation.
+    let step = pending.div_ceil(effort.sectors_at_once).max(1);
+    survivors.extend((1 + at % step..pending).step_by(step).map(Survivors::Prefix));
+    survivors.extend((at % step..pending).step_by(step).map(Survivors::Missing));
     if pending > 1 {
         survivors.extend((0..effort.subsets).map(|i| Survivors::Seeded(i + 1000 * at as u64)));
     }
@@ -76,15 +88,22 @@ fn crash_at(recording: &Recording, at: usize, effort: Effort) -> usize {
     for (i, survivors) in survivors.iter().enumerate() {
         let crashed = recording.disk.crash(at, survivors);
         let go_on = (at + i).is_multiple_of(effort.go_on_every);
-        states += examine(recording, crashed, at, &format!("{survivors:?}"), go_on.then_some(effort));
+        let acknowledged = promised(&recording.disk, at, Level::Durable);
+        states += examine(recording, crashed, at, acknowledged, &format!("{survivors:?}"), go_on.then_some(effort));
     }
     let killed = recording.disk.kill(at, at as u64);
-    states + examine(recording, killed, at, "SIGKILL", Some(effort))
+    states + examine(recording, killed, at, promised(&recording.disk, at, Level::Written), "SIGKILL", Some(effort))
 }
 
 /// Recovers one disk and checks it; with `effort`, writes on it and crashes it again.
-fn examine(recording: &Recording, disk: SimDisk, at: usize, how: &str, effort: Option<Effort>) -> usize {
-    let acknowledged = promised(&recording.disk, at);
+fn examine(
+    recording: &Recording,
+    disk: SimDisk,
+    at: usize,
+    acknowledged: usize,
+    how: &str,
+    effort: Option<Effort>,
+) -> usize {
     let verdict = catch_unwind(AssertUnwindSafe(|| {
         crate::slots::no_block_is_younger_than_a_slot(&disk)?;
         let seen = look(&recording.submitted, &disk, acknowledged)?;
@@ -126,9 +145,10 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
         Writing::Leader => {
             let log = Engine::open_sim(disk, options(at as u64)).map_err(|error| format!("does not open: {error}"))?;
             let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
-            let new = Batch { topic: "later", entries: vec![Bytes::from(format!("after {at}"))] };
-            for batch in cut.chain([new]) {
-                let ticket = log.append_batch(batch.topic, batch.entries.clone()).map_err(|error| error.to_string())?;
+            let entries = vec![Bytes::from(format!("after {at}"))];
+            let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
+            for batch in cut.chain([new]).map(|batch| Batch { level: Level::Durable, ..batch }) {
+                let ticket = batch.append(&log).map_err(|error| error.to_string())?;
                 submitted.batches.push(batch);
                 ticket.wait().map_err(|error| error.to_string())?;
                 disk.mark(submitted.batches.len() as u64);
@@ -158,14 +178,24 @@ fn go_on(recording: &Recording, disk: &SimDisk, seen: usize, at: usize, effort: 
             1 => Survivors::Everything,
             _ => Survivors::Seeded(random.next()),
         };
-        look(&submitted, &disk.crash(second, &survivors), promised(disk, second)).map_err(|what| {
+        look(&submitted, &disk.crash(second, &survivors), promised(disk, second, Level::Durable)).map_err(|what| {
             format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
         })?;
     }
     Ok(effort.second_crashes)
 }
 
-/// The highest promise made before operation `at` of a disk: batches acknowledged, or seen by somebody.
-fn promised(disk: &SimDisk, at: usize) -> usize {
-    disk.marks_before(at).into_iter().map(|batches| batches as usize).max().unwrap_or(0)
+/// A promise as it is noted in a recording: so many batches, at that level.
+pub(crate) fn promise(batches: usize, level: Level) -> u64 {
+    batches as u64 | if level == Level::Written { WRITTEN } else { 0 }
+}
+
+/// Set in promises that a power cut may break.
+const WRITTEN: u64 = 1 << 32;
+
+/// The highest promise made before operation `at` of a disk, at that level or above: batches acknowledged, or seen by somebody.
+fn promised(disk: &SimDisk, at: usize, level: Level) -> usize {
+    let marks = disk.marks_before(at).into_iter();
+    let kept = marks.filter(|mark| level == Level::Written || mark & WRITTEN == 0);
+    kept.map(|mark| (mark & !WRITTEN) as usize).max().unwrap_or(0)
 }

@@ -1,110 +1,203 @@
 //! Every write, flush, creation and read of a run fails once: the log must say so, keep what it has acknowledged, and be whole again
 //! after a restart.
 //!
-//! Until the rewrite after a failed flush is built, any failed write or flush halts the log.
+//! What the log does about it is drawn in `src/commit/fence.rs`.
 
 use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
-use walrus_node::{AppendError, Engine};
+use walrus_node::{AppendError, Engine, Level};
 
-use crate::enumerate::look;
+use crate::enumerate::{Effort, Recording, Writing, enumerate_within, look, promise};
 use crate::leader::{batch, options};
 use crate::mirror::{catch_up, leader_history};
-use crate::oracle::Submitted;
+use crate::oracle::{Batch, Submitted};
 use crate::random::Random;
 
-/// How a run with a fault in it went.
+/// How a run with faults in it went.
 struct Faulted {
     disk: SimDisk,
+    /// Everything that may be in the log: what was acknowledged, and what nothing is known of. Not what was rolled back.
     submitted: Submitted,
     acknowledged: usize,
-    fired: bool,
+    /// A batch that was rolled back, if one was: it may be seen before the answer, and never after it.
+    rolled_back: Vec<Batch>,
+    fired: u64,
     halted: bool,
+    survived: u64,
+    /// The operations from before the append that the first fault struck.
+    struck_from: usize,
 }
 
-fn run_with(fault: Fault, seed: u64) -> Faulted {
+const BATCHES: usize = 16;
+
+fn run_with(faults: &[Fault], seed: u64) -> Faulted {
     let disk = SimDisk::new(seed);
     let log = Engine::open_sim(&disk, options(seed)).expect("the fault comes later");
-    disk.fail(fault);
+    faults.iter().for_each(|fault| disk.fail(*fault));
     let mut random = Random(seed);
-    let (mut submitted, mut acknowledged) = (Submitted::default(), 0);
-    for number in 0..16 {
+    let (mut submitted, mut rolled_back) = (Submitted::default(), Vec::new());
+    let (mut acknowledged, mut struck_from) = (0, 0);
+    for number in 0..BATCHES {
+        if disk.faults_fired() == 0 {
+            struck_from = disk.trace_len();
+        }
         let batch = batch(&mut random, number);
-        let outcome = log.append_batch(batch.topic, batch.entries.clone()).and_then(|ticket| ticket.wait());
-        match outcome {
+        match batch.append(&log).and_then(|ticket| ticket.wait()) {
             Ok(_) => {
                 assert_eq!(acknowledged, number, "nothing is acknowledged behind a failure");
                 submitted.batches.push(batch);
                 acknowledged += 1;
+                disk.mark(promise(acknowledged, Level::Durable));
             }
             Err(AppendError::Full { .. }) => break,
+            Err(AppendError::RolledBack { .. }) => {
+                rolled_back.push(batch);
+                break;
+            }
             Err(AppendError::Indeterminate { .. } | AppendError::Halted { .. }) => {
                 submitted.batches.push(batch); // it may be there after the restart, whole or not at all
                 break;
             }
-            Err(other) => panic!("{fault:?}: {other}"),
+            Err(other) => panic!("{faults:?}: {other}"),
         }
     }
-    let halted = log.status().halted.is_some();
+    let status = log.status();
+    let halted = status.halted.is_some();
     if halted {
         let refused = log.append("orders", "after").unwrap_err();
-        assert!(matches!(refused, AppendError::Halted { .. }), "{fault:?}: {refused}");
-        assert!(log.close().is_err(), "{fault:?}: a halted log is not closed in order");
+        assert!(matches!(refused, AppendError::Halted { .. }), "{faults:?}: {refused}");
+        assert!(log.close().is_err(), "{faults:?}: a halted log is not closed in order");
     }
     let readable: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
     let expected: usize = submitted.batches[..acknowledged].iter().map(|batch| batch.entries.len()).sum();
-    assert_eq!(readable, expected as u64, "{fault:?}: a log shows what is acknowledged, also when it has halted");
-    let fired = disk.faults_fired() > 0;
-    Faulted { disk, submitted, acknowledged, fired, halted }
+    assert_eq!(readable, expected as u64, "{faults:?}: a log shows what is acknowledged, also when it has halted");
+    drop(log);
+    let fired = disk.faults_fired();
+    Faulted {
+        disk,
+        submitted,
+        acknowledged,
+        rolled_back,
+        fired,
+        halted,
+        survived: status.failures_survived,
+        struck_from,
+    }
 }
 
-/// Strikes the first, second, ... operation of a kind until the run has no more of them. Returns how often the log halted.
-fn strike_each(kind: FaultKind, error: FaultError, from_then_on: bool) -> usize {
-    let mut halts = 0;
+/// The disk of a run after a restart at its end: everything acknowledged is there, nothing rolled back is, and the log goes on.
+fn restart(run: &Faulted, what: &str, nth: u64) {
+    let end = run.disk.trace_len();
+    for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)] {
+        let restarted = run.disk.crash(end, &survivors);
+        let seen = look(&run.submitted, &restarted, run.acknowledged)
+            .unwrap_or_else(|error| panic!("{error}\n  {what}, {survivors:?}"));
+        let log = Engine::open_sim(&restarted, options(nth)).unwrap_or_else(|error| panic!("{error}: {what}"));
+        log.append("later", "after the restart").unwrap().wait().unwrap();
+        let shown: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
+        let expected: usize = run.submitted.batches[..seen].iter().map(|batch| batch.entries.len()).sum();
+        assert_eq!(shown, expected as u64 + 1, "{what}, {survivors:?}");
+    }
+}
+
+/// How a row of runs ended.
+#[derive(Debug, Default)]
+struct Tally {
+    struck: u64,
+    survived: u64,
+    rolled_back: u64,
+    halted: u64,
+    crash_states: usize,
+}
+
+/// Strikes the first, second, ... operation of a kind until the run has no more of them; each run is restarted, and, where `crashes`
+/// says so, cut at every operation from the struck one on.
+fn strike_each(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool) -> Tally {
+    let mut tally = Tally::default();
     for nth in 1.. {
-        let fault = Fault { kind, nth, error, from_then_on };
-        let run = run_with(fault, 7);
-        if !run.fired {
-            crate::report(&format!("{kind:?} {error:?}: struck {} times, halted {halts} times", nth - 1));
+        let run = run_with(&faults(nth), 7);
+        if run.fired == 0 {
+            crate::report(&format!("{name}: {tally:?}"));
             assert!(nth > 1, "a fault that never fires proves nothing");
-            return halts;
+            return tally;
         }
-        halts += usize::from(run.halted);
-        let end = run.disk.trace_len();
-        for survivors in
-            [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)]
-        {
-            let restarted = run.disk.crash(end, &survivors);
-            let seen = look(&run.submitted, &restarted, run.acknowledged)
-                .unwrap_or_else(|what| panic!("{what}\n  {fault:?}, {survivors:?}"));
-            let log = Engine::open_sim(&restarted, options(nth)).unwrap_or_else(|error| panic!("{error}: {fault:?}"));
-            log.append("later", "after the restart").unwrap().wait().unwrap();
-            let shown: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
-            let expected: usize = run.submitted.batches[..seen].iter().map(|batch| batch.entries.len()).sum();
-            assert_eq!(shown, expected as u64 + 1, "{fault:?}, {survivors:?}");
+        restart(&run, &format!("{:?}", faults(nth)), nth);
+        tally.struck += 1;
+        tally.survived += run.survived;
+        tally.rolled_back += run.rolled_back.len() as u64;
+        tally.halted += u64::from(run.halted);
+        if crashes {
+            tally.crash_states += crash_around(run);
         }
     }
     unreachable!("the run has an end")
 }
 
+/// Cuts the power before every operation from the struck append on, as far as the failure path reaches.
+fn crash_around(run: Faulted) -> usize {
+    let end = run.disk.trace_len();
+    let answered = run.disk.trace_len();
+    let range = run.struck_from..(run.struck_from + OPERATIONS_AROUND).min(end);
+    let mut submitted = run.submitted;
+    // Cut before the second fence is durable, a batch that is to be rolled back may still be seen.
+    submitted.batches.extend(run.rolled_back);
+    let recording = Recording { disk: run.disk, submitted, writing: Writing::Leader };
+    assert!(range.end <= answered);
+    enumerate_within(&recording, range, Effort::FAULTS)
+}
+
+/// The operations of the append that was struck, of the fence, and of the rewrite.
+const OPERATIONS_AROUND: usize = 40;
+
+fn one(kind: FaultKind, nth: u64, error: FaultError, from_then_on: bool) -> Fault {
+    Fault { kind, nth, error, from_then_on }
+}
+
 #[test]
-fn a_failed_or_short_write_halts_the_log_and_a_restart_recovers_every_acknowledged_entry() {
+fn a_write_that_fails_or_stops_short_is_written_again_behind_a_fence_and_the_caller_never_knows() {
     for error in [FaultError::Io, FaultError::Short] {
-        assert!(strike_each(FaultKind::Write, error, false) > 10);
-        assert!(strike_each(FaultKind::Write, error, true) > 10);
+        let name = format!("each write {error:?}");
+        let tally = strike_each(&name, |nth| vec![one(FaultKind::Write, nth, error, false)], true);
+        // A write of the superblock or of a spare's header is no append's: it halts the log, or is made again.
+        assert!(tally.survived > 10 && tally.rolled_back == 0, "{tally:?}");
     }
 }
 
 #[test]
-fn a_failed_flush_halts_the_log_and_is_never_tried_again() {
-    assert!(strike_each(FaultKind::Flush, FaultError::Io, false) > 3);
-    assert!(strike_each(FaultKind::Flush, FaultError::Io, true) > 3);
+fn a_failed_flush_is_never_tried_again_on_its_file_and_its_group_is_written_again_behind_a_fence() {
+    let faults = |nth| vec![one(FaultKind::Flush, nth, FaultError::Io, false)];
+    let tally = strike_each("each flush", faults, true);
+    assert!(tally.survived > 3 && tally.rolled_back == 0, "{tally:?}");
+}
+
+#[test]
+fn when_nothing_works_any_more_the_log_halts_and_a_restart_has_every_acknowledged_entry() {
+    for kind in [FaultKind::Write, FaultKind::Flush] {
+        let name = format!("each {kind:?} and all behind it");
+        let tally = strike_each(&name, |nth| vec![one(kind, nth, FaultError::Io, true)], false);
+        assert!(tally.halted > 5, "{tally:?}");
+    }
+}
+
+#[test]
+fn a_batch_whose_rewrite_fails_too_is_rolled_back_and_never_comes_back() {
+    // The second fault strikes a write of the fence, the rewrite, or a write of the second fence.
+    let mut rolled_back = 0;
+    for behind in 1..8 {
+        let name = format!("each write and the {behind}. after it");
+        let both = |nth| [nth, nth + behind].map(|nth| one(FaultKind::Write, nth, FaultError::Io, false)).to_vec();
+        rolled_back += strike_each(&name, both, behind < 5).rolled_back;
+    }
+    assert!(
+        rolled_back > 10,
+        "only {rolled_back} batches were rolled back: the second fault never strikes the rewrite"
+    );
 }
 
 #[test]
 fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
-    let run = run_with(Fault { kind: FaultKind::Create, nth: 1, error: FaultError::Full, from_then_on: true }, 7);
-    assert!(run.fired && !run.halted);
-    assert!(run.acknowledged < 16, "the run needs more segments than there were");
+    let run = run_with(&[one(FaultKind::Create, 1, FaultError::Full, true)], 7);
+    assert!(run.fired > 0 && !run.halted);
+    assert!(run.acknowledged < BATCHES, "the run needs more segments than there were");
     look(&run.submitted, &run.disk.copy(), run.acknowledged).unwrap();
 }
 

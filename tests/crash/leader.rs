@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
-use walrus_node::{Engine, Options, Ticket};
+use walrus_node::{Engine, FlushEvery, Level, Options, Ticket};
 
-use crate::enumerate::{Recording, Writing};
+use crate::enumerate::{Recording, Writing, promise};
 use crate::oracle::{Batch, Submitted};
 use crate::random::Random;
 
@@ -19,29 +19,57 @@ const TOPICS: [&str; 3] = ["orders", "payments", "größen"];
 /// Batches of the kinds that the format distinguishes.
 pub(crate) fn batch(random: &mut Random, number: usize) -> Batch {
     let topic = TOPICS[random.below(TOPICS.len())];
-    let (n, bytes) = match random.below(10) {
+    let (n, bytes) = match random.below(12) {
         0..=4 => (1, random.below(200)),
         5..=6 => (2 + random.below(30), random.below(100)),
         7 => (257 + random.below(40), random.below(12)),
         8 => (3, 9_000 + random.below(3_000)),
-        _ => (4, 20_000 + random.below(20_000)),
+        9 => (4, 20_000 + random.below(20_000)),
+        // Larger than a block of these segments: fragments.
+        10 => (1, 58_000 + random.below(20_000)),
+        _ => (2, 30_000 + random.below(40_000)),
     };
     let entry = |i| Bytes::from(format!("{number}.{i}/{n} {}", "x".repeat(bytes)));
-    Batch { topic, entries: (0..n).map(entry).collect() }
+    Batch {
+        topic,
+        entries: (0..n).map(entry).collect(),
+        is_fed: bytes > 20_000 && random.below(2) == 0,
+        level: Level::Durable,
+    }
+}
+
+/// The same, durable or written by a coin.
+fn batch_of_any_level(random: &mut Random, number: usize) -> Batch {
+    let batch = batch(random, number);
+    let level = if random.below(3) == 0 { Level::Durable } else { Level::Written };
+    Batch { level, ..batch }
 }
 
 /// Runs a leader and records it.
 pub(crate) fn record(seed: u64) -> Recording {
+    record_run(seed, &[14, 12], batch)
+}
+
+/// Runs a leader with appends at both durability levels and records it.
+pub(crate) fn record_mixed(seed: u64) -> Recording {
+    record_run(seed, &[12, 10], batch_of_any_level)
+}
+
+fn record_run(seed: u64, reigns: &[usize], batch: impl Fn(&mut Random, usize) -> Batch) -> Recording {
     let mut random = Random(seed);
     let disk = SimDisk::new(seed);
     let mut submitted = Submitted::default();
-    for (reign, batches) in [14, 12].into_iter().enumerate() {
-        let log = Engine::open_sim(&disk, options(seed + 100 * reign as u64)).expect("the simulated disk opens");
-        let mut waiting: Vec<(usize, Ticket)> = Vec::new();
-        for _ in 0..batches {
+    for (reign, batches) in reigns.iter().enumerate() {
+        let options = Options {
+            flush_every: FlushEvery { entries: Some(40), interval: None },
+            ..options(seed + 100 * reign as u64)
+        };
+        let log = Engine::open_sim(&disk, options).expect("the simulated disk opens");
+        let mut waiting: Vec<(usize, Level, Ticket)> = Vec::new();
+        for _ in 0..*batches {
             let number = submitted.batches.len();
             let batch = batch(&mut random, number);
-            waiting.push((number, log.append_batch(batch.topic, batch.entries.clone()).expect("the log takes it")));
+            waiting.push((number, batch.level, batch.append(&log).expect("the log takes it")));
             submitted.batches.push(batch);
             // The second reign waits rarely: groups are in flight when a segment ends and the hint moves.
             if random.below(6) > [1, 4][reign] {
@@ -50,15 +78,17 @@ pub(crate) fn record(seed: u64) -> Recording {
         }
         acknowledge(&disk, &mut waiting);
         log.close().expect("nothing fails here");
+        disk.mark(submitted.batches.len() as u64); // a clean close has flushed everything
     }
     Recording { disk, submitted, writing: Writing::Leader }
 }
 
-/// Waits for every ticket and notes it in the recording: from here on the batch must never be missing. The last first: its
-/// acknowledgement is one for all before it, so one that is answered out of order is a promise too early.
-fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Ticket)>) {
-    for (number, ticket) in waiting.drain(..).rev() {
+/// Waits for every ticket and notes it in the recording: from here on the batch must never be missing, or only after a power cut
+/// if it was acknowledged as written. The last first: its acknowledgement is one for all before it, so one that is answered out of
+/// order is a promise too early.
+fn acknowledge(disk: &SimDisk, waiting: &mut Vec<(usize, Level, Ticket)>) {
+    for (number, level, ticket) in waiting.drain(..).rev() {
         ticket.wait().expect("nothing fails here");
-        disk.mark(number as u64 + 1);
+        disk.mark(promise(number + 1, level));
     }
 }

@@ -40,6 +40,13 @@ fn no_crash_of_a_leader_loses_an_acknowledged_entry_or_shows_part_of_a_batch() {
 }
 
 #[test]
+fn no_crash_of_a_leader_at_mixed_levels_loses_what_was_acknowledged_as_durable_nor_a_kill_what_was_written() {
+    let states: usize = seeds(2).into_iter().map(|seed| enumerate(&leader::record_mixed(seed), Effort::FULL)).sum();
+    report(&format!("crash states of a leader at mixed durability levels: {states}"));
+    assert!(states >= 50_000, "only {states} states: the recorded runs have become too small to prove anything");
+}
+
+#[test]
 fn no_crash_of_a_follower_shows_part_of_a_batch_or_anything_but_its_leaders_history() {
     let states: usize = seeds(2).into_iter().map(|seed| enumerate(&mirror::record(seed), Effort::FULL)).sum();
     report(&format!("crash states of a follower: {states}"));

@@ -31,7 +31,7 @@ pub(crate) fn leader_history(seed: u64, batches: usize) -> (History, Submitted) 
     let (mut submitted, mut ends) = (Submitted::default(), Vec::new());
     for number in 0..batches {
         let batch = batch(&mut random, number);
-        let ticket = log.append_batch(batch.topic, batch.entries.clone()).expect("the log takes it");
+        let ticket = batch.append(&log).expect("the log takes it");
         ends.push(ticket.wait().expect("nothing fails here").lsn);
         submitted.batches.push(batch);
     }

@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use walrus_node::{ReadLimit, Viewer};
+use walrus_node::{AppendError, AppendOptions, Engine, Level, ReadLimit, Ticket, Viewer};
 
 /// One atomic submission to one topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) topic: &'static str,
     pub(crate) entries: Vec<Bytes>,
+    /// Fed entry by entry, so that it is staged as soon as it does not fit a block.
+    pub(crate) is_fed: bool,
+    pub(crate) level: Level,
+}
+
+impl Batch {
+    pub(crate) fn append(&self, log: &Engine) -> Result<Ticket, AppendError> {
+        let options = AppendOptions { level: Some(self.level), ..AppendOptions::default() };
+        if !self.is_fed {
+            return log.append_with(self.topic, self.entries.clone(), options);
+        }
+        let mut batch = log.begin_batch(self.topic, options)?;
+        self.entries.iter().try_for_each(|entry| batch.push(entry.clone()))?;
+        batch.commit()
+    }
 }
 
 /// Everything that was submitted, in the order in which it was queued: one thread submits, so the log's order is this order.

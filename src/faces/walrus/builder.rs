@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::options::append_level;
 use super::{FsyncSchedule, ReadConsistency, Walrus, folder, shared};
 
 /// What a [`Walrus`] is made of. Whatever is left out is as with [`Walrus::new`].
@@ -55,6 +56,6 @@ impl WalrusBuilder {
         let root = folder::root(self.data_dir, self.key.as_deref());
         let schedule = self.fsync_schedule.unwrap_or(FsyncSchedule::Milliseconds(200));
         let consistency = self.consistency.unwrap_or(ReadConsistency::StrictlyAtOnce);
-        Ok(Walrus { shared: shared::open(&root, schedule)?, consistency })
+        Ok(Walrus { shared: shared::open(&root, schedule)?, consistency, level: Some(append_level(schedule)) })
     }
 }

@@ -44,9 +44,13 @@ pub(super) fn of_append(error: AppendError) -> io::Error {
         }
         AppendError::NotLeader => ErrorKind::PermissionDenied,
         AppendError::Full { .. } => ErrorKind::StorageFull,
+        AppendError::Busy { .. } => ErrorKind::WouldBlock,
         AppendError::Closed => ErrorKind::BrokenPipe,
-        // Never `Interrupted`, `WouldBlock` or `TimedOut`: a caller would try again, and the entries may be there already.
-        AppendError::Halted { .. } | AppendError::Indeterminate { .. } => ErrorKind::Other,
+        // Never a kind after which callers try again: the entries may be there already, or can never be.
+        AppendError::UnexpectedOffset { .. }
+        | AppendError::Halted { .. }
+        | AppendError::RolledBack { .. }
+        | AppendError::Indeterminate { .. } => ErrorKind::Other,
     };
     io::Error::new(kind, error)
 }

@@ -32,6 +32,7 @@ pub use builder::WalrusBuilder;
 pub use index::{BlockPos, WalIndex};
 pub use options::{FsyncSchedule, ReadConsistency, disable_fd_backend, enable_fd_backend};
 
+use crate::commit::submission::Level;
 use crate::engine::Engine;
 use shared::Shared;
 
@@ -59,7 +60,8 @@ pub struct Entry {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Handles on one folder in one process share the log and the read positions. Another process gets an error of kind `ResourceBusy`. The
+/// Handles on one folder in one process share the log and the read positions; how often it is flushed, and how the disk is reached, the first
+/// of them decides. Another process gets an error of kind `ResourceBusy`. The
 /// last handle to go closes the log.
 ///
 /// # Errors
@@ -80,6 +82,8 @@ pub struct Entry {
 pub struct Walrus {
     shared: Arc<Shared>,
     consistency: ReadConsistency,
+    /// What a single append promises; `None`: what the log was opened with.
+    level: Option<Level>,
 }
 
 impl Walrus {
@@ -143,10 +147,11 @@ impl Walrus {
         WalrusBuilder::new()
     }
 
-    /// This interface on a log that is open already, and stays open for its other users. Handles made from clones of one engine have read
+    /// This interface on a log that is open already, and stays open for its other users; single appends promise what it was opened with.
+    /// Handles made from clones of one engine have read
     /// positions and batches of their own, so make one and share it.
     pub fn over(log: Engine, mode: ReadConsistency) -> Walrus {
-        Walrus { shared: Arc::new(Shared::new(log)), consistency: mode }
+        Walrus { shared: Arc::new(Shared::new(log)), consistency: mode, level: None }
     }
 
     /// Entries of a topic that are not consumed yet; 0 for one that does not exist.

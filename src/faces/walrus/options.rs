@@ -3,7 +3,10 @@
 //! Layer: faces.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use crate::commit::flushing::FlushEvery;
+use crate::commit::submission::Level;
 use crate::engine::Options;
 use crate::storage::IoMode;
 
@@ -29,14 +32,15 @@ impl ReadConsistency {
     }
 }
 
-/// When what is appended is flushed.
+/// When single entries are flushed. Whatever it says, an entry that was appended survives the death of the process, a batch is flushed
+/// before its append returns, and closing flushes everything.
 #[derive(Clone, Copy, Debug)]
 pub enum FsyncSchedule {
-    /// At least every so many milliseconds.
+    /// At most so many milliseconds after the append: a power cut takes those of that time.
     Milliseconds(u64),
     /// Before the append returns.
     SyncEach,
-    /// When the system likes: no promise across a power cut.
+    /// When there is another reason to: no promise across a power cut.
     NoFsync,
 }
 
@@ -58,13 +62,26 @@ pub(super) fn fd_backend() -> bool {
     FD_BACKEND.load(Ordering::Relaxed)
 }
 
+/// What a schedule is to the engine: what a single append promises, and how often what is merely written is flushed. A batch is flushed
+/// before it returns whatever the schedule, as in the original.
+fn durability(schedule: FsyncSchedule) -> (Level, FlushEvery) {
+    let every = |interval| FlushEvery { entries: None, interval };
+    match schedule {
+        FsyncSchedule::SyncEach => (Level::Durable, every(None)),
+        // 0 ms would be a flush for each group, and is one millisecond there too.
+        FsyncSchedule::Milliseconds(ms) => (Level::Written, every(Some(Duration::from_millis(ms.max(1))))),
+        FsyncSchedule::NoFsync => (Level::Written, every(None)),
+    }
+}
+
+/// What a single append of a handle promises.
+pub(super) fn append_level(schedule: FsyncSchedule) -> Level {
+    durability(schedule).0
+}
+
 /// How the engine is opened for a schedule of flushes.
 pub(super) fn engine_options(schedule: FsyncSchedule) -> Options {
     let io = if fd_backend() { IoMode::Auto } else { IoMode::Mmap };
-    match schedule {
-        // The engine knows one level: durable before the append returns. That is what the strictest asks for, and more than the others do.
-        FsyncSchedule::SyncEach | FsyncSchedule::Milliseconds(_) | FsyncSchedule::NoFsync => {
-            Options { io, ..Options::default() }
-        }
-    }
+    let (level, flush_every) = durability(schedule);
+    Options { io, level, flush_every, ..Options::default() }
 }

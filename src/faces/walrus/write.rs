@@ -16,14 +16,15 @@ use bytes::Bytes;
 
 use super::options::fd_backend;
 use super::{Walrus, error};
+use crate::commit::error::AppendError;
+use crate::commit::submission::Level;
 use crate::commit::ticket::Ticket;
-use crate::limits::BATCH_ENTRIES_MAX;
+use crate::engine::AppendOptions;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD, GROUP_BYTES_MAX};
 
-/// Bytes of a batch, payload and what each entry takes beside it.
-const BATCH_BYTES_MAX: u64 = 10 << 30;
-
-/// What an entry takes beside its payload: its descriptor.
-const ENTRY_BYTES: u64 = crate::format::block::DESCRIPTOR_BYTES as u64;
+/// Payload of a batch that is copied whole and written as one group. A larger one is copied and staged entry by entry, so that it need
+/// not be in memory twice.
+const WHOLE_BYTES_MAX: u64 = GROUP_BYTES_MAX as u64 / 2;
 
 /// Whoever has it is the one batch that a topic has in progress.
 struct BatchFlag<'a>(&'a AtomicBool);
@@ -54,8 +55,9 @@ impl Walrus {
         if topic.batch_in_progress.load(Ordering::Acquire) {
             return Err(error::batch_in_progress());
         }
-        let entry = Bytes::copy_from_slice(raw_bytes);
-        self.shared.log.append(&topic.name, entry).and_then(Ticket::wait).map_err(error::of_append)?;
+        let options = AppendOptions { level: self.level, expect_offset: None };
+        let entries = vec![Bytes::copy_from_slice(raw_bytes)];
+        self.shared.log.append_with(&topic.name, entries, options).and_then(Ticket::wait).map_err(error::of_append)?;
         Ok(())
     }
 
@@ -70,7 +72,7 @@ impl Walrus {
     /// [`enable_fd_backend`](super::enable_fd_backend) has been called since; and as [`Walrus`] says.
     pub fn batch_append_for_topic(&self, col_name: &str, batch: &[&[u8]]) -> io::Result<()> {
         let topic = self.shared.topic(col_name)?;
-        validate(batch)?;
+        let bytes = validate(batch)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -78,25 +80,36 @@ impl Walrus {
         if self.shared.mapped && fd_backend() {
             return Err(error::no_descriptors());
         }
-        let entries = batch.iter().map(|entry| Bytes::copy_from_slice(entry)).collect();
-        self.shared.log.append_batch(&topic.name, entries).and_then(Ticket::wait).map_err(error::of_append)?;
+        self.append_whole(&topic.name, batch, bytes).and_then(Ticket::wait).map_err(error::of_append)?;
         Ok(())
+    }
+
+    fn append_whole(&self, topic: &str, batch: &[&[u8]], bytes: u64) -> Result<Ticket, AppendError> {
+        let options = AppendOptions { level: Some(Level::Durable), expect_offset: None };
+        let mut entries = batch.iter().map(|entry| Bytes::copy_from_slice(entry));
+        if bytes <= WHOLE_BYTES_MAX {
+            return self.shared.log.append_with(topic, entries.collect(), options);
+        }
+        let mut staged = self.shared.log.begin_batch(topic, options)?;
+        entries.try_for_each(|entry| staged.push(entry))?;
+        staged.commit()
     }
 }
 
-fn validate(batch: &[&[u8]]) -> io::Result<()> {
+/// The bytes of a batch, payload and what each entry counts beside it.
+fn validate(batch: &[&[u8]]) -> io::Result<u64> {
     if batch.len() > BATCH_ENTRIES_MAX {
         let text = format!("a batch has at most {BATCH_ENTRIES_MAX} entries, this one has {}", batch.len());
         return Err(error::invalid_input(text));
     }
-    let bytes: u64 = batch.iter().map(|entry| entry.len() as u64 + ENTRY_BYTES).sum();
+    let bytes: u64 = batch.iter().map(|entry| entry.len() as u64 + BATCH_ENTRY_OVERHEAD).sum();
     if bytes > BATCH_BYTES_MAX {
         let text = format!(
-            "a batch has at most {BATCH_BYTES_MAX} bytes with {ENTRY_BYTES} for each entry, this one has {bytes}"
+            "a batch has at most {BATCH_BYTES_MAX} bytes with {BATCH_ENTRY_OVERHEAD} for each entry, this one has {bytes}"
         );
         return Err(error::invalid_input(text));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -118,7 +131,7 @@ mod tests {
     /// No such batch is ever copied: the same bytes stand in for all entries.
     #[test]
     fn a_batch_of_2_000_entries_and_of_10_gb_passes_and_one_more_of_either_does_not() {
-        let kind = |batch: &[&[u8]]| validate(batch).map_err(|error| error.kind());
+        let kind = |batch: &[&[u8]]| validate(batch).map(|_| ()).map_err(|error| error.kind());
         assert_eq!(kind(&[&b"x"[..]; 2000]), Ok(()));
         assert_eq!(kind(&[&b"x"[..]; 2001]), Err(io::ErrorKind::InvalidInput));
         let piece = vec![0; (10 << 30) / 1024 - 24];

@@ -427,24 +427,23 @@ impl Image {
     }
 
     /// What is there after the process was killed here: everything complete, as much undecided as before, and of what was
-    /// in flight those sectors that `lands` says.
+    /// in flight or in doubt those sectors that `lands` says.
+    ///
+    /// What was in doubt is decided by that: the next process reads past the page cache, so it sees what the device holds, and a
+    /// flush of its own makes durable what it sees.
     pub(crate) fn killed(&self, mut lands: impl FnMut() -> bool) -> Image {
         let mut left_behind = self.clone();
         for pending in &mut left_behind.pending {
             match pending {
                 Pending::Write(PendingWrite { submitted, left, progress, .. }) => {
                     *submitted = 0;
-                    *progress = match progress {
-                        Progress::InFlight => {
-                            left.iter_mut().for_each(|left| *left &= lands());
-                            Progress::Complete(0)
-                        }
-                        Progress::Complete(_) => Progress::Complete(0),
-                        Progress::InDoubt(_) => Progress::InDoubt(0),
-                    };
+                    if !matches!(progress, Progress::Complete(_)) {
+                        left.iter_mut().for_each(|left| *left &= lands());
+                    }
+                    *progress = Progress::Complete(0);
                 }
-                Pending::Size { progress: Progress::InDoubt(since) | Progress::Complete(since), .. } => *since = 0,
-                Pending::Size { .. } | Pending::Name(_) => {}
+                Pending::Size { progress, .. } => *progress = Progress::Complete(0),
+                Pending::Name(_) => {}
             }
         }
         left_behind

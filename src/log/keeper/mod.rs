@@ -10,68 +10,32 @@
 //!
 //! A failed write of the superblock halts the log: a hint or a fence that may or may not be there is worse than none.
 //!
+//! This file holds the handle, what the two threads share, and the thread's loop; `fence`, `hint` and `spares` are its jobs.
+//!
 //! Layer: log. Uses `segment`, `superblock`. Knows nothing of blocks in flight.
+
+mod fence;
+mod hint;
+mod spares;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::open::Writable;
-use super::segment::{Segment, prepare};
-use super::superblock::SuperblockFile;
-use super::tail::Tail;
-use crate::entropy::Entropy;
-use crate::format::segment::SegmentHeader;
-use crate::ids::{Epoch, LogId, RunId, SegmentNo};
-use crate::limits::{ALIGN_MAX, HINT_REFRESH_BYTES, HINT_WINDOW_BYTES};
-use crate::storage::{self, Disk, Waker};
+pub(crate) use hint::Published;
+pub(crate) use spares::{NoSpare, SegmentSizes};
 
-/// Spares kept ready. One is enough for the straight line; the rewrite after a failed flush will want a second.
-const SPARES_READY: usize = 1;
+use super::open::Writable;
+use super::segment::Segment;
+use super::superblock::SuperblockFile;
+use crate::entropy::Entropy;
+use crate::ids::{Incarnation, LogId, SegmentNo};
+use crate::limits::HINT_WINDOW_BYTES;
+use crate::storage::{Disk, Waker};
 
 /// How long the log must be idle before its hint is refreshed.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// A new segment has this share of the log, between the bounds.
-const LOG_SHARE: u64 = 8;
-
-/// How large segments are made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentSizes {
-    /// The segments of a new log.
-    pub(crate) first: u64,
-    /// The size up to which they grow with the log.
-    pub(crate) max: u64,
-}
-
-impl SegmentSizes {
-    /// The next segment of a log whose segments have `log_bytes` together. An eighth of that: zeros are written at the speed of
-    /// the device, beside the commits, so a young log must not make a spare larger than itself.
-    fn next(&self, log_bytes: u64) -> u64 {
-        let grown = log_bytes / LOG_SHARE / ALIGN_MAX as u64 * ALIGN_MAX as u64;
-        grown.clamp(self.first, self.max)
-    }
-}
-
-/// The published end of the log, as the superblock is to record it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Published {
-    pub(crate) tail: Tail,
-    /// Log bytes from the start of the segment in which this opening began: a measure for the window, not a place.
-    pub(crate) linear: u64,
-    pub(crate) epoch: Epoch,
-    pub(crate) run_id: RunId,
-}
-
-/// Why there is no spare.
-#[derive(Clone, Debug)]
-pub(crate) struct NoSpare {
-    /// How making one failed.
-    pub(crate) reason: String,
-    /// It failed for want of space: later it may succeed.
-    pub(crate) full: bool,
-}
 
 /// A handle on the thread.
 pub(crate) struct Keeper {
@@ -95,6 +59,9 @@ struct State {
     /// What the superblock on disk says.
     recorded: Published,
     refresh_demanded: bool,
+    /// Something is to be cut off; and how that went.
+    fence: Option<fence::Cut>,
+    fenced: Option<Result<Incarnation, String>>,
     /// A write of the superblock failed.
     failed: Option<String>,
     stop: Option<Stop>,
@@ -125,6 +92,8 @@ impl Keeper {
             published: start,
             recorded: start,
             refresh_demanded: false,
+            fence: None,
+            fenced: None,
             failed: None,
             stop: None,
         };
@@ -217,19 +186,6 @@ impl Shared {
     }
 }
 
-impl State {
-    fn refresh_due(&self) -> bool {
-        let (published, recorded) = (&self.published, &self.recorded);
-        self.refresh_demanded && published.tail.lsn > recorded.tail.lsn
-            || published.linear - recorded.linear >= HINT_REFRESH_BYTES
-            || published.tail.position.segment() > recorded.tail.position.segment()
-    }
-
-    fn spare_due(&self) -> bool {
-        self.spares.is_empty() && self.spare_demanded || self.spares.len() < SPARES_READY && self.no_spare.is_none()
-    }
-}
-
 struct Worker {
     shared: Arc<Shared>,
     disk: Disk,
@@ -243,6 +199,7 @@ struct Worker {
 }
 
 enum Job {
+    Fence(fence::Cut),
     Refresh(Published),
     Spare { ts_ns: u64 },
     Stop(Stop, Published),
@@ -252,6 +209,7 @@ impl Worker {
     fn run(mut self) {
         loop {
             match self.next_job() {
+                Job::Fence(cut) => self.set_fence(cut),
                 Job::Refresh(published) => self.record(published, false),
                 Job::Spare { ts_ns } => self.make_spare(ts_ns),
                 Job::Stop(Stop::Halted, _) => return,
@@ -271,6 +229,9 @@ impl Worker {
             if let Some(stop) = state.stop {
                 return Job::Stop(stop, state.published);
             }
+            if let Some(cut) = state.fence.filter(|_| state.failed.is_none()) {
+                return Job::Fence(cut);
+            }
             if state.failed.is_none() && state.refresh_due() {
                 return Job::Refresh(state.published);
             }
@@ -285,62 +246,6 @@ impl Worker {
                 return Job::Refresh(state.published);
             }
         }
-    }
-
-    /// Writes the superblock with the hint at the published tail.
-    fn record(&mut self, published: Published, clean: bool) {
-        if self.shared.lock().failed.is_some() {
-            return; // never again after a failure: the next open looks for itself
-        }
-        let now = &mut self.superblock.now;
-        now.hint = published.tail.hint();
-        now.epoch = published.epoch;
-        now.run_id = published.run_id;
-        now.clean = clean;
-        let written = self.superblock.write();
-        let mut state = self.shared.lock();
-        match written {
-            Ok(()) => {
-                state.recorded = published;
-                state.refresh_demanded = false;
-            }
-            Err(error) => {
-                state.failed = Some(error.to_string());
-                self.shared.commit.wake();
-            }
-        }
-        self.shared.changed.notify_all();
-    }
-
-    fn make_spare(&mut self, ts_ns: u64) {
-        let made = self.prepare_next(ts_ns);
-        let mut state = self.shared.lock();
-        state.spare_demanded = false;
-        match made {
-            Ok(segment) => state.spares.push_back(Arc::new(segment)),
-            Err(error) => {
-                state.no_spare = Some(NoSpare { reason: error.to_string(), full: error.is_full() });
-            }
-        }
-        self.shared.changed.notify_all();
-    }
-
-    fn prepare_next(&mut self, ts_ns: u64) -> storage::Result<Segment> {
-        let bytes = self.sizes.next(self.log_bytes);
-        let header = SegmentHeader {
-            align: self.align,
-            log_id: self.log_id,
-            number: self.next_segment,
-            bytes,
-            generation: 0,
-            salt: self.entropy.next_u64(),
-            prepared_ts_ns: ts_ns,
-        };
-        // A number is never used twice, whatever became of the attempt.
-        self.next_segment = self.next_segment.next();
-        let segment = prepare(&self.disk, header)?;
-        self.log_bytes += bytes;
-        Ok(segment)
     }
 }
 
@@ -360,20 +265,5 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // A log that was not closed in order leaves its superblock as it is.
         let _ = self.stop(false);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_grow_with_the_log_between_their_bounds() {
-        let sizes = SegmentSizes { first: 16 << 20, max: 256 << 20 };
-        assert_eq!(
-            [0, 128 << 20, 256 << 20, 4 << 30].map(|log| sizes.next(log)),
-            [16 << 20, 16 << 20, 32 << 20, 256 << 20]
-        );
-        assert!(sizes.next((300 << 20) + 12345).is_multiple_of(ALIGN_MAX as u64));
     }
 }
