@@ -27,7 +27,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// How to reach the disk: auto, uring or syscall
+    /// How to reach the disk: auto, uring, syscall or mmap
     #[arg(long, global = true, value_name = "MODE", env = "WALRUS_IO", hide_env_values = true, default_value = "auto")]
     pub(crate) io: IoMode,
 }

@@ -30,6 +30,7 @@
 //! | 4 | `commit` | from a submission to a durable LSN: the only writer |
 //! | 5 | `topic` | names, and the order of entries in each topic |
 //! | 6 | `engine` | the embeddable log |
+//! | 7 | `faces` | interfaces that people know already, over the engine |
 //! | 3 | `wire` | the protocol, pure (docs/PROTOCOL.md) |
 //! | 7 | `net` | QUIC and mutual TLS |
 //! | 8 | `leader`, `follower`, `client` | the three ends of the protocol |
@@ -40,6 +41,7 @@ mod client;
 mod commit;
 mod engine;
 mod entropy;
+mod faces;
 #[cfg(feature = "replication")]
 mod follower;
 mod format;
@@ -69,6 +71,10 @@ pub use engine::{
     AppendOptions, ApplyError, BatchWriter, BlockInfo, CloseError, Engine, EntryInfo, Following, Options, Status,
     Tailer, Tip, Verification, Viewer,
 };
+pub use faces::wal_writer::WalWriter;
+pub use faces::walrus::{
+    Entry, FsyncSchedule, ReadConsistency, WalIndex, Walrus, WalrusBuilder, disable_fd_backend, enable_fd_backend,
+};
 pub use format::control::Reign;
 pub use format::superblock::Role;
 pub use ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId, SegmentNo, TopicId};
@@ -79,8 +85,9 @@ pub use log::recovery::OpenError;
 pub use log::segments::PortableBlock;
 pub use lsn::{Lsn, Position};
 pub use storage::{Error as StorageError, IoMode};
+pub use topic::cursor::{Cursor, CursorError};
 pub use topic::index::TopicInfo;
-pub use topic::reader::{BlockMissing, Entry, ReadError, ReadLimit};
+pub use topic::reader::{BlockMissing, LogEntry, ReadError, ReadLimit};
 pub use topic::{InvalidName, check_name};
 
 #[cfg(feature = "replication")]
@@ -91,6 +98,14 @@ pub use node::{Node, NodeConfig, NodeError};
 pub mod certs {
     pub use crate::net::cert::{CLUSTER_DEFAULT, CertError, CertInfo, Request, Role, check, init, issue};
     pub use crate::net::tls::TlsError;
+}
+
+/// The names of `walrus-rust` 0.2 where that crate has them, beside those at the root.
+pub mod wal {
+    pub use crate::faces::walrus::{
+        BlockPos, Entry, FsyncSchedule, ReadConsistency, WalIndex, Walrus, WalrusBuilder, disable_fd_backend,
+        enable_fd_backend,
+    };
 }
 
 /// A disk in memory that tears, reorders, loses and fails, from a seed: crash-test this log, or your own application on it.

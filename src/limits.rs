@@ -37,6 +37,10 @@ pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a topic's name, so that it fits a length byte and a line on a terminal.
 pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 255;
 
+/// Bytes of the file of cursors: 10,000 topics of the longest names, each with a cursor. Every change writes all of it, and so much takes
+/// no longer than a few flushes.
+pub(crate) const CURSORS_BYTES_MAX: usize = 4 << 20;
+
 /// How far past the durable hint any write may go. Bounds the search for evidence after a crash.
 pub(crate) const HINT_WINDOW_BYTES: u64 = 128 << 20;
 
@@ -66,6 +70,8 @@ pub(crate) const WORTH_BYTES: usize = 16 << 10;
 /// Bytes of entries acknowledged as written that wait for a flush: they are kept in memory, to be written again if it fails.
 pub(crate) const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
+const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);
+const _: () = assert!(TOPIC_NAME_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(BATCH_ENTRIES_MAX <= u32::MAX as usize);
 const _: () = assert!(BLOCK_ENTRIES_MAX <= u16::MAX as usize);
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(ALIGN_MAX) && ALIGN_MAX.is_multiple_of(ALIGN_MIN));

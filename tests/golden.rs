@@ -40,7 +40,8 @@ fn options() -> Options {
 }
 
 fn io_mode() -> IoMode {
-    std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring or syscall"))
+    std::env::var("WALRUS_IO")
+        .map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring, syscall or mmap"))
 }
 
 /// Every file below a folder, by its path in there.
@@ -106,7 +107,7 @@ fn describe(viewer: &Viewer) -> String {
 }
 
 /// Every entry of every topic must be the one that was appended.
-fn check_entries(read: impl Fn(&str, u64) -> Vec<walrus_node::Entry>, next_offsets: &[(String, u64)]) {
+fn check_entries(read: impl Fn(&str, u64) -> Vec<walrus_node::LogEntry>, next_offsets: &[(String, u64)]) {
     let mut appended: BTreeMap<&str, u64> = BTreeMap::new();
     BATCHES.into_iter().flatten().for_each(|(topic, n)| *appended.entry(topic).or_default() += n);
     assert_eq!(next_offsets.len(), appended.len());

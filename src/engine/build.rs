@@ -25,6 +25,7 @@ use crate::log::open::{Writable, create, make_writable};
 use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
 use crate::log::segments::{Beginning, Segments};
 use crate::storage::{Access, Disk};
+use crate::topic::cursor::{CursorError, CursorFile};
 use crate::topic::index::Index;
 
 /// What a folder is opened as.
@@ -61,9 +62,23 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
             return Err(OpenError::OtherLog { here, wanted });
         }
     }
+    // Before anything is changed: a damaged file of cursors refuses the open as a damaged log does.
+    let cursors = CursorFile::load(&disk, recovered.superblock.now.log_id)?;
     let run_id = matches!(purpose, As::Leader).then(|| RunId::new(entropy.next_u128()));
     let writable = make_writable(&disk, recovered, run_id, wall_clock_ns())?;
-    start(disk, options, purpose, writable, index, beginning, entropy)
+    cursors.lower_to_ends(|topic| index.topic(topic).map_or(0, |topic| topic.next_offset())).map_err(not_lowered)?;
+    start(disk, options, purpose, writable, Derived { index, cursors, beginning }, entropy)
+}
+
+/// What was read beside the segments.
+struct Derived {
+    index: Arc<Index>,
+    cursors: CursorFile,
+    beginning: Beginning,
+}
+
+fn not_lowered(error: CursorError) -> OpenError {
+    OpenError::Halted { reason: format!("a cursor stands behind the end of its topic, and {error}") }
 }
 
 fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<Box<Parts>, OpenError> {
@@ -87,10 +102,10 @@ fn start(
     options: Options,
     purpose: As,
     writable: Writable,
-    index: Arc<Index>,
-    beginning: Beginning,
+    derived: Derived,
     mut entropy: Entropy,
 ) -> Result<Engine, OpenError> {
+    let Derived { index, cursors, beginning } = derived;
     let io = disk.queue()?;
     let sb = writable.superblock.now.clone();
     let tail = writable.tail;
@@ -151,6 +166,7 @@ fn start(
             reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
             segments,
             index,
+            cursors,
             progress,
             followers,
             halted,

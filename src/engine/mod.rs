@@ -11,6 +11,7 @@
 mod applied;
 mod batch;
 mod build;
+mod cursors;
 mod mirror;
 mod options;
 mod reign;
@@ -49,8 +50,9 @@ use crate::log::recovery::OpenError;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
 use crate::topic::check_name;
+use crate::topic::cursor::CursorFile;
 use crate::topic::index::{Index, TopicInfo};
-use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
+use crate::topic::reader::{LogEntry, ReadError, ReadLimit, Reader};
 
 /// The payload of the largest batch that is written in one group; larger ones are staged.
 const PLAIN_BYTES_MAX: usize = GROUP_BYTES_MAX - (1 << 20);
@@ -74,6 +76,7 @@ struct Inner {
     reign: reign::PendingReign,
     segments: Arc<Segments>,
     index: Arc<Index>,
+    cursors: CursorFile,
     progress: Arc<Progress>,
     /// How many follow this log now.
     followers: Arc<AtomicU64>,
@@ -230,7 +233,7 @@ impl Engine {
     }
 
     /// Refuses what cannot be appended, before anything is reserved for it. Returns the bytes of payload.
-    fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
+    pub(crate) fn check_append(&self, topic: &str, entries: &[Bytes]) -> Result<usize, AppendError> {
         self.check_topic(topic)?;
         if entries.is_empty() || entries.len() > BATCH_ENTRIES_MAX {
             return Err(AppendError::InvalidBatch { entries: entries.len(), max: BATCH_ENTRIES_MAX });
@@ -247,7 +250,7 @@ impl Engine {
     ///
     /// # Errors
     /// An unknown topic, an offset beyond the end or given away, damage (with the next offset that can be read).
-    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, ReadError> {
         self.reader().read(topic, offset, limit)
     }
 

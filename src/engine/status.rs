@@ -27,7 +27,7 @@ pub struct Status {
     pub durable_lsn: Lsn,
     /// The chain before it.
     pub durable_chain: Chain,
-    /// How the disk is reached: `uring` or `syscall`.
+    /// How the disk is reached: `uring`, `syscall` or `mmap`.
     pub io: &'static str,
     /// How a group is made durable.
     pub flush: &'static str,

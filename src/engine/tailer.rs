@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::topic::reader::{Entry, ReadError, ReadLimit};
+use crate::topic::reader::{LogEntry, ReadError, ReadLimit};
 
 /// Reads a topic from an offset on and waits for more at its end. Catching up and going live are the same reads, so there is no
 /// seam between them at which an entry could be missed or repeated.
@@ -31,7 +31,7 @@ impl Tailer {
     ///
     /// # Errors
     /// As [`Engine::read`], but for an unknown topic.
-    pub fn next(&mut self, limit: ReadLimit, timeout: Duration) -> Result<Vec<Entry>, ReadError> {
+    pub fn next(&mut self, limit: ReadLimit, timeout: Duration) -> Result<Vec<LogEntry>, ReadError> {
         let watermark = self.engine.published();
         let deadline = Instant::now().checked_add(timeout); // none: the caller waits as long as it takes
         loop {

@@ -23,7 +23,7 @@ use crate::log::survey::survey;
 use crate::lsn::{Lsn, Position};
 use crate::storage::{Access, Disk, IoMode};
 use crate::topic::index::{Index, TopicInfo};
-use crate::topic::reader::{Entry, ReadError, ReadLimit, Reader};
+use crate::topic::reader::{LogEntry, ReadError, ReadLimit, Reader};
 
 /// A log in a folder, opened for looking only. No other process can write it meanwhile.
 pub struct Viewer {
@@ -206,7 +206,7 @@ impl Viewer {
     ///
     /// # Errors
     /// As [`Engine::read`](super::Engine::read).
-    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+    pub fn read(&self, topic: &str, offset: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, ReadError> {
         let entries = self.reader().read(topic, offset, limit).map_err(|error| self.name_the_damage(error))?;
         match self.verification.damage.first() {
             // What follows the damage in this topic may have been lost with it: the end is not the end.

@@ -15,6 +15,7 @@ pub(crate) mod base;
 pub(crate) mod block;
 pub(crate) mod checksum;
 pub(crate) mod control;
+pub(crate) mod cursors;
 pub(crate) mod field;
 pub(crate) mod segment;
 pub(crate) mod superblock;

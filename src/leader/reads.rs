@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::limits::GROUP_BYTES_MAX;
 use crate::net::stream::{FrameWriter, StreamError};
 use crate::topic::index::TopicInfo;
-use crate::topic::reader::{Entry, ReadError, ReadLimit};
+use crate::topic::reader::{LogEntry, ReadError, ReadLimit};
 use crate::wire::message::{
     ENTRIES_BYTES_PER_FRAME, ENTRIES_PER_FRAME_MAX, End, Entries, EntryHead, Ext, Message, ReadBegin, ReadOpened,
     ReadStart, Refused, Status, TOPICS_PER_FRAME_MAX, TopicRow, Topics,
@@ -120,14 +120,14 @@ impl Read {
         }
     }
 
-    async fn read(&self, left: u64) -> Result<Vec<Entry>, ReadError> {
+    async fn read(&self, left: u64) -> Result<Vec<LogEntry>, ReadError> {
         let (log, topic, offset) = (self.log.clone(), self.topic.clone(), self.next);
         let entries = usize::try_from(left).unwrap_or(usize::MAX).min(ENTRIES_PER_FRAME_MAX);
         let limit = ReadLimit { entries, bytes: ENTRIES_BYTES_PER_FRAME };
         blocking(move || log.read(&topic, offset, limit)).await
     }
 
-    async fn send(&mut self, entries: &[Entry], writer: &mut FrameWriter) -> Result<(), StreamError> {
+    async fn send(&mut self, entries: &[LogEntry], writer: &mut FrameWriter) -> Result<(), StreamError> {
         for frame in entries_frames(entries) {
             writer.push(frame);
         }
@@ -153,7 +153,7 @@ async fn start_offset(log: &Engine, topic: &TopicInfo, start: ReadStart) -> Resu
 }
 
 /// Entries as frames: several when they do not fit one, whatever the engine's idea of a limit is.
-fn entries_frames(entries: &[Entry]) -> Vec<Encoded> {
+fn entries_frames(entries: &[LogEntry]) -> Vec<Encoded> {
     let mut frames = Vec::new();
     let mut rest = entries;
     while let Some(first) = rest.first() {
@@ -170,7 +170,7 @@ fn entries_frames(entries: &[Entry]) -> Vec<Encoded> {
     frames
 }
 
-fn entries_frame(first: &Entry, entries: &[Entry]) -> Encoded {
+fn entries_frame(first: &LogEntry, entries: &[LogEntry]) -> Encoded {
     let mut heads = Vec::with_capacity(entries.len());
     let mut payload = BytesMut::with_capacity(entries.iter().map(|entry| entry.payload.len()).sum());
     let mut ts_ns = first.ts_ns;

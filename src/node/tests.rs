@@ -93,7 +93,8 @@ impl House {
 
 /// Small segments, and the disk reached as `WALRUS_IO` asks.
 fn small() -> Options {
-    let io = std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("auto, uring or syscall"));
+    let io =
+        std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("auto, uring, syscall or mmap"));
     Options { io, segment_bytes_first: 1 << 20, segment_bytes_max: 4 << 20, ..Options::default() }
 }
 

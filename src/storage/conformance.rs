@@ -1,8 +1,8 @@
 //! One suite for every way to a disk: what it asks is the contract in `mod.rs`, and each backend has to pass all of it.
 //!
-//! Method: every test is written once over [`Disk`] and run against the ring, the system calls and the simulated disk.
-//! Where io_uring cannot be had, its run says why and passes; with `WALRUS_REQUIRE_PRIVILEGED=1` it fails instead, so that
-//! a gate does not take a machine that forbids it for a success.
+//! Method: every test is written once over [`Disk`] and run against the ring, the system calls, the mapping and the simulated
+//! disk. Where io_uring cannot be had, its run says why and passes; with `WALRUS_REQUIRE_PRIVILEGED=1` it fails instead, so
+//! that a gate does not take a machine that forbids it for a success.
 //!
 //! The last test kills a child that writes through a ring, and takes its folder over.
 
@@ -62,6 +62,10 @@ fn on_syscall(test: fn(&dyn Place)) {
     test(&host(IoMode::Syscall));
 }
 
+fn on_mmap(test: fn(&dyn Place)) {
+    test(&host(IoMode::Mmap));
+}
+
 #[cfg(feature = "sim")]
 fn on_sim(test: fn(&dyn Place)) {
     for seed in 0..8 {
@@ -73,6 +77,7 @@ macro_rules! suite {
     ($($test:ident)*) => {
         mod uring_run { $(#[test] fn $test() { super::on_uring(super::$test) })* }
         mod syscall_run { $(#[test] fn $test() { super::on_syscall(super::$test) })* }
+        mod mmap_run { $(#[test] fn $test() { super::on_mmap(super::$test) })* }
         #[cfg(feature = "sim")]
         mod sim_run { $(#[test] fn $test() { super::on_sim(super::$test) })* }
     };
@@ -650,9 +655,10 @@ fn auto_takes_the_ring_where_there_is_one_and_says_why_where_there_is_none() {
     assert_eq!(report.fallback.is_none(), report.name == "uring");
     assert_eq!("auto".parse(), Ok(IoMode::Auto));
     assert_eq!(IoMode::Uring.to_string().parse(), Ok(IoMode::Uring));
+    assert_eq!("mmap".parse(), Ok(IoMode::Mmap));
     assert_eq!(
-        "mmap".parse::<IoMode>().unwrap_err().to_string(),
-        r#"io is "mmap", and must be one of auto, uring, syscall"#
+        "fast".parse::<IoMode>().unwrap_err().to_string(),
+        r#"io is "fast", and must be one of auto, uring, syscall, mmap"#
     );
 }
 

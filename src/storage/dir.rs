@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, AtFlags, CWD, Dir, FallocateFlags, FlockOperation, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
+use super::mmap::MmapQueue;
 use super::syscall::SyscallQueue;
 use super::uring::{self, UringQueue};
 use super::{Access, AlignedBuf, Error, IoMode, IoReport, OP_LOCK, Queue, Result, Sync};
@@ -89,7 +90,8 @@ impl Host {
         }
         let device = Device::of(&root, lock.as_ref()).map_err(|error| Error::new("stat", &shown, error))?;
         let (name, fallback) = choose_io(io, access, lock.as_ref())?;
-        let report = IoReport { name, direct: device.direct, fallback };
+        // A mapping is the page cache.
+        let report = IoReport { name, direct: device.direct && io != IoMode::Mmap, fallback };
         Ok(Host(Arc::new(Folder {
             root,
             path: shown,
@@ -240,6 +242,9 @@ impl Host {
 
     pub(crate) fn queue(&self) -> Result<Queue> {
         self.check_writable("queue", &self.0.path)?;
+        if self.0.io == IoMode::Mmap {
+            return Ok(Queue::Mmap(MmapQueue::new(self)));
+        }
         if self.0.io != IoMode::Syscall {
             match UringQueue::new(self) {
                 Ok(queue) => return Ok(Queue::Uring(Box::new(queue))),
@@ -343,6 +348,7 @@ fn choose_io(io: IoMode, access: Access, lock: Option<&OwnedFd>) -> Result<(&'st
     match (access, io, lock) {
         // A reader has no queue.
         (Access::Read, _, _) | (_, IoMode::Syscall, _) | (_, _, None) => Ok(("syscall", None)),
+        (Access::Write, IoMode::Mmap, _) => Ok(("mmap", None)),
         (Access::Write, _, Some(lock)) => match uring::probe(lock.as_fd()) {
             Ok(()) => Ok(("uring", None)),
             Err(error) if io == IoMode::Uring => Err(no_ring(error)),
@@ -449,6 +455,11 @@ impl HostFile {
     /// The descriptor of all writes and flushes.
     pub(crate) fn write_fd(&self) -> BorrowedFd<'_> {
         self.0.past.as_ref().unwrap_or(&self.0.cached).as_fd()
+    }
+
+    /// The descriptor to map: what is copied into a mapping lies in the page cache.
+    pub(crate) fn cached_fd(&self) -> &OwnedFd {
+        &self.0.cached
     }
 
     pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {

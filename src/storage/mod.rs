@@ -1,10 +1,10 @@
 //! Bytes on a device: folders, files, writes and flushes.
 //!
-//! Three ways to reach a disk stand behind one contract, and one conformance suite (`conformance.rs`) holds them to it:
+//! Four ways to reach a disk stand behind one contract, and one conformance suite (`conformance.rs`) holds them to it:
 //!
 //! ```text
 //!                Disk (a folder)          File                     Queue (the commit thread's)
-//!   host         dir.rs                   dir.rs                   uring.rs | syscall.rs
+//!   host         dir.rs                   dir.rs                   uring.rs | syscall.rs | mmap.rs
 //!   simulated    sim.rs                   sim.rs                   sim.rs
 //! ```
 //!
@@ -32,6 +32,7 @@ pub(crate) mod buffer;
 #[cfg(test)]
 mod conformance;
 mod dir;
+mod mmap;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod syscall;
@@ -50,6 +51,9 @@ pub enum IoMode {
     Uring,
     /// Plain system calls.
     Syscall,
+    /// Copies into memory that is mapped to the files, one after the other: the way of the seed, and the slowest. A disk that fails
+    /// under a mapping ends the process where the kernel is older than Linux 5.14.
+    Mmap,
 }
 
 impl fmt::Display for IoMode {
@@ -58,13 +62,14 @@ impl fmt::Display for IoMode {
             IoMode::Auto => "auto",
             IoMode::Uring => "uring",
             IoMode::Syscall => "syscall",
+            IoMode::Mmap => "mmap",
         })
     }
 }
 
 /// The text names none of the ways to reach a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("io is {0:?}, and must be one of auto, uring, syscall")]
+#[error("io is {0:?}, and must be one of auto, uring, syscall, mmap")]
 pub struct InvalidIoMode(String);
 
 impl FromStr for IoMode {
@@ -75,6 +80,7 @@ impl FromStr for IoMode {
             "auto" => Ok(IoMode::Auto),
             "uring" => Ok(IoMode::Uring),
             "syscall" => Ok(IoMode::Syscall),
+            "mmap" => Ok(IoMode::Mmap),
             _ => Err(InvalidIoMode(text.to_owned())),
         }
     }
@@ -92,7 +98,7 @@ pub(crate) enum Access {
 /// How a folder is reached, for the start line and the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IoReport {
-    /// `uring`, `syscall` or `sim`.
+    /// `uring`, `syscall`, `mmap` or `sim`.
     pub(crate) name: &'static str,
     /// Writes and [`File::read_direct`] go past the page cache.
     pub(crate) direct: bool,
@@ -143,6 +149,11 @@ impl Error {
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self.source.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    }
+
+    /// What the system said, for a caller that says where and what by itself.
+    fn into_io(self) -> io::Error {
+        self.source
     }
 
     /// The kind of what the system said.
@@ -410,6 +421,7 @@ pub(crate) struct Completion {
 pub(crate) enum Queue {
     Uring(Box<uring::UringQueue>),
     Syscall(syscall::SyscallQueue),
+    Mmap(mmap::MmapQueue),
     #[cfg(feature = "sim")]
     Sim(sim::SimQueue),
 }
@@ -419,6 +431,7 @@ macro_rules! each_queue {
         match $on {
             Queue::Uring($it) => $call,
             Queue::Syscall($it) => $call,
+            Queue::Mmap($it) => $call,
             #[cfg(feature = "sim")]
             Queue::Sim($it) => $call,
         }
@@ -452,6 +465,7 @@ impl Queue {
         match (self, file) {
             (Queue::Uring(queue), File::Host(file)) => queue.write(token, file, offset, slot, len, sync),
             (Queue::Syscall(queue), File::Host(file)) => queue.write(token, file, offset, slot, len, sync),
+            (Queue::Mmap(queue), File::Host(file)) => queue.write(token, file, offset, slot, len, sync),
             #[cfg(feature = "sim")]
             (Queue::Sim(queue), File::Sim(file)) => queue.write(token, file, offset, slot, len, sync),
             #[cfg(feature = "sim")]
@@ -464,6 +478,7 @@ impl Queue {
         match (self, file) {
             (Queue::Uring(queue), File::Host(file)) => queue.flush(token, file),
             (Queue::Syscall(queue), File::Host(file)) => queue.flush(token, file),
+            (Queue::Mmap(queue), File::Host(file)) => queue.flush(token, file),
             #[cfg(feature = "sim")]
             (Queue::Sim(queue), File::Sim(file)) => queue.flush(token, file),
             #[cfg(feature = "sim")]
@@ -492,11 +507,12 @@ impl Queue {
         each_queue!(self, queue => queue.waker())
     }
 
-    /// `uring`, `syscall` or `sim`.
+    /// `uring`, `syscall`, `mmap` or `sim`.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Queue::Uring(_) => "uring",
             Queue::Syscall(_) => "syscall",
+            Queue::Mmap(_) => "mmap",
             #[cfg(feature = "sim")]
             Queue::Sim(_) => "sim",
         }

@@ -13,13 +13,14 @@
 //! order, as on a journalling file system, and a rename between two folders is settled by a flush of either. A new file may
 //! be there without its size until it is flushed. Operations in flight complete in an order drawn from the seed.
 //!
-//! Not modelled: sectors with garbage in them (a flipped bit is [`SimDisk::flip_bit`]), and a disk that never answers.
+//! Not modelled: sectors with garbage in them (a flipped bit is [`SimDisk::flip_bit`]), and a disk that never
+//! answers (one that answers late is [`SimDisk::hold`]).
 //!
 //! Layer: storage. Uses `limits`. Knows nothing of what is tested on it.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::bell::Bell;
 use super::buffer::{Pool, Slot};
@@ -134,6 +135,25 @@ struct State {
     capacity: u64,
     writers: usize,
     readers: usize,
+    /// How many [`Hold`]s there are, and the queues to tell when the last goes.
+    holds: usize,
+    bells: Vec<Weak<Bell>>,
+}
+
+/// While it lives, nothing that a queue of the disk has in flight completes: see [`SimDisk::hold`].
+#[must_use = "dropping it lets the disk go on"]
+pub struct Hold {
+    state: Arc<Mutex<State>>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.holds -= 1;
+        if state.holds == 0 {
+            state.bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+        }
+    }
 }
 
 /// The image before op `at`. It walks along with tests that try crash points in order, so that a run costs one pass.
@@ -208,6 +228,8 @@ impl SimDisk {
             capacity: DEVICE_BYTES,
             writers: 0,
             readers: 0,
+            holds: 0,
+            bells: Vec::new(),
         };
         SimDisk { state: Arc::new(Mutex::new(state)), session: None }
     }
@@ -281,6 +303,13 @@ impl SimDisk {
     pub fn fail(&self, fault: Fault) {
         assert!(fault.nth > 0, "the next operation is number 1");
         self.state().faults.push(fault);
+    }
+
+    /// Makes the disk slow without a clock: writes and flushes of queues that are in flight, or are begun, complete only once the
+    /// returned guard is dropped. What is done at once (small files, reads) goes on.
+    pub fn hold(&self) -> Hold {
+        self.state().holds += 1;
+        Hold { state: Arc::clone(&self.state) }
     }
 
     /// How many operations faults have struck.
@@ -636,7 +665,12 @@ impl SimDisk {
 
     pub(crate) fn queue(&self) -> Result<SimQueue> {
         self.check_writable("queue", "the simulated folder")?;
-        Ok(SimQueue { disk: self.clone(), pool: Pool::new(), in_flight: Vec::new(), bell: Arc::default() })
+        let bell = Arc::default();
+        let mut state = self.state();
+        state.bells.retain(|bell| bell.strong_count() > 0);
+        state.bells.push(Arc::downgrade(&bell));
+        drop(state);
+        Ok(SimQueue { disk: self.clone(), pool: Pool::new(), in_flight: Vec::new(), bell })
     }
 }
 
@@ -799,7 +833,12 @@ impl SimQueue {
     }
 
     pub(crate) fn poll(&mut self, done: &mut Vec<Completion>) {
-        let count = self.disk.state().random.below(self.in_flight.len() + 1);
+        let mut state = self.disk.state();
+        if state.holds > 0 {
+            return;
+        }
+        let count = state.random.below(self.in_flight.len() + 1);
+        drop(state);
         self.complete(count, done);
     }
 
@@ -808,8 +847,15 @@ impl SimQueue {
             self.bell.hear();
             return;
         }
+        let mut state = self.disk.state();
+        if state.holds > 0 {
+            drop(state);
+            self.bell.hear(); // rung when the last hold goes, which may have been before we listened
+            return;
+        }
         self.bell.silence();
-        let count = 1 + self.disk.state().random.below(self.in_flight.len());
+        let count = 1 + state.random.below(self.in_flight.len());
+        drop(state);
         self.complete(count, done);
     }
 

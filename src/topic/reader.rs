@@ -16,7 +16,7 @@ use crate::storage;
 
 /// One entry as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// Its dense number in its topic, from 0.
     pub offset: u64,
     /// When its block was written: nanoseconds since 1970, never running backwards in a log.
@@ -121,7 +121,7 @@ impl Reader<'_> {
     }
 
     /// Entries from `offset` on; none at the end of the topic.
-    pub(crate) fn read(&self, name: &str, offset: u64, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+    pub(crate) fn read(&self, name: &str, offset: u64, limit: ReadLimit) -> Result<Vec<LogEntry>, ReadError> {
         let topic = self.topic(name)?;
         let info = topic.info().expect("a topic that is found is defined");
         if offset > info.next_offset {
@@ -227,7 +227,7 @@ struct Gathered<'a> {
     bytes: usize,
     /// The next entry would pass the limit.
     full: bool,
-    entries: Vec<Entry>,
+    entries: Vec<LogEntry>,
 }
 
 impl Gathered<'_> {
@@ -267,7 +267,7 @@ impl Gathered<'_> {
             };
             let ts_ns = view.head.txn.and_then(|_| self.topic.committed_ts(offset)).unwrap_or(view.head.ts_ns);
             self.bytes += payload.len();
-            self.entries.push(Entry { offset, ts_ns, payload });
+            self.entries.push(LogEntry { offset, ts_ns, payload });
             self.next_offset += 1;
         }
         Ok(true)

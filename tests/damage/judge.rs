@@ -311,7 +311,7 @@ fn open(specimen: &Specimen, struck: &SimDisk, seen: &Seen, write: bool) -> Resu
     }
 }
 
-type Entries = Vec<walrus_node::Entry>;
+type Entries = Vec<walrus_node::LogEntry>;
 
 /// All entries of the specimen's topics.
 fn topics_of(

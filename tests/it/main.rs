@@ -14,6 +14,8 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+mod cursors;
+mod faces_wal_writer;
 mod full_disk;
 mod levels;
 mod retention;

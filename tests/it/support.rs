@@ -12,7 +12,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
 
 /// How `WALRUS_IO` asks the tests to reach the disk.
 pub(crate) fn io_mode() -> IoMode {
-    std::env::var("WALRUS_IO").map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring or syscall"))
+    std::env::var("WALRUS_IO")
+        .map_or(IoMode::Auto, |mode| mode.parse().expect("WALRUS_IO is auto, uring, syscall or mmap"))
 }
 
 /// Options of a log with small segments, so that rotation is never far.

@@ -465,3 +465,25 @@ fn tens_of_thousands_of_crashes_are_cheap() {
     }
     println!("{states} crashes, {:.1} us each", began.elapsed().as_secs_f64() * 1e6 / f64::from(states));
 }
+
+#[test]
+fn nothing_in_flight_completes_while_it_is_held_and_everything_once_it_is_let_go() {
+    let mut rig = rig(5, 4);
+    let hold = rig.sim.hold();
+    let other = rig.sim.hold();
+    (0..4).for_each(|page| rig.submit(page as u64, page, 7, Sync::Durable));
+    let mut done = Vec::new();
+    for _ in 0..20 {
+        rig.queue.poll(&mut done);
+    }
+    drop(other);
+    rig.queue.waker().wake();
+    rig.queue.wait(&mut done); // returns for the wake
+    assert!(done.is_empty());
+    let releaser = std::thread::spawn(move || drop(hold));
+    while rig.queue.in_flight() > 0 {
+        rig.queue.wait(&mut done);
+    }
+    releaser.join().unwrap();
+    assert!(done.len() == 4 && done.iter().all(|completion| completion.result.is_ok()));
+}

@@ -1,0 +1,104 @@
+//! What the handles on one folder share: the engine, and what each topic needs beside it.
+//!
+//! The original lets a process open a folder twice. Here a second handle finds the first one's log, by the folder's identity and not by
+//! its path, so both see one another's entries and consume one position.
+//!
+//! Layer: faces.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+
+use super::options::{FsyncSchedule, engine_options};
+use super::read::Position;
+use super::{error, folder, topic_name};
+use crate::engine::Engine;
+
+/// The cursor that holds a topic's read position.
+pub(super) const CURSOR: &str = "walrus";
+
+/// One log of this process.
+pub(super) struct Shared {
+    pub(super) log: Engine,
+    /// The log is reached through mapped files.
+    pub(super) mapped: bool,
+    topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
+}
+
+/// What is known of a topic beside the log.
+pub(super) struct Topic {
+    /// Its name in the log.
+    pub(super) name: String,
+    pub(super) batch_in_progress: AtomicBool,
+    position: Mutex<Position>,
+}
+
+impl Topic {
+    /// Whoever holds it reads and consumes; nobody else does meanwhile, so no entry is consumed twice.
+    pub(super) fn position(&self) -> MutexGuard<'_, Position> {
+        // Every step leaves a position that can be read from, also one that panicked.
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Device and inode of a folder.
+type Identity = (u64, u64);
+
+/// The logs that this process has open.
+fn open_logs() -> &'static Mutex<HashMap<Identity, Weak<Shared>>> {
+    static OPEN: OnceLock<Mutex<HashMap<Identity, Weak<Shared>>>> = OnceLock::new();
+    OPEN.get_or_init(Mutex::default)
+}
+
+/// The log in `root`, opened if it is not open in this process. Whoever opens it first decides how it is flushed and reached.
+pub(super) fn open(root: &Path, schedule: FsyncSchedule) -> io::Result<Arc<Shared>> {
+    folder::make(root)?;
+    let metadata = root.metadata()?;
+    let identity = (metadata.dev(), metadata.ino());
+    // Held while a log is opened, or two threads would open one folder and one of them find it locked.
+    let mut logs = open_logs().lock().unwrap_or_else(PoisonError::into_inner);
+    logs.retain(|_, shared| shared.strong_count() > 0);
+    if let Some(shared) = logs.get(&identity).and_then(Weak::upgrade) {
+        return Ok(shared);
+    }
+    // A handle that is going just now still holds LOCK; the engine waits for it.
+    let log = Engine::open(root, engine_options(schedule)).map_err(error::of_open)?;
+    let shared = Arc::new(Shared::new(log));
+    logs.insert(identity, Arc::downgrade(&shared));
+    Ok(shared)
+}
+
+impl Shared {
+    pub(super) fn new(log: Engine) -> Shared {
+        let mapped = log.status().io == "mmap";
+        Shared { log, mapped, topics: RwLock::default() }
+    }
+
+    /// What is known of a topic; its read position is the durable one when it is first asked for.
+    ///
+    /// # Errors
+    /// `InvalidInput`: a name no topic can have.
+    pub(super) fn topic(&self, name: &str) -> io::Result<Arc<Topic>> {
+        if let Some(topic) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let in_the_log = topic_name::to_log(name)?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics.entry(name.into()).or_insert_with(|| {
+            let position = Position::at(self.log.cursor(CURSOR, &in_the_log).unwrap_or(0));
+            let (batch_in_progress, position) = (AtomicBool::new(false), Mutex::new(position));
+            Arc::new(Topic { name: in_the_log, batch_in_progress, position })
+        });
+        Ok(Arc::clone(topic))
+    }
+
+    /// Entries behind a topic's read position.
+    pub(super) fn unread(&self, topic: &Topic) -> u64 {
+        let next = topic.position().next();
+        let Some(info) = self.log.topic(&topic.name) else { return 0 };
+        info.next_offset.saturating_sub(next.max(info.first_offset))
+    }
+}
