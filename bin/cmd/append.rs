@@ -129,7 +129,7 @@ impl Said {
 }
 
 fn to_folder(dir: &Path, io: IoMode, lines: Lines, mut said: Said) -> Result<(), Failure> {
-    let options = Options { io, ..Options::default() };
+    let options = Options { io, check_bytes_max: super::CHECK_BYTES_MAX, ..Options::default() };
     let log = Engine::open(dir, options).map_err(|error| fail::open(dir, &error))?;
     log.status().warnings.iter().for_each(|warning| warn(warning));
     said.begun = true;

@@ -38,3 +38,7 @@ pub(crate) fn run(command: Command, io: IoMode) -> Result<(), Failure> {
 fn view(dir: &Path, io: IoMode) -> Result<Viewer, Failure> {
     Viewer::open(dir, io).map_err(|error| fail::open(dir, &error))
 }
+
+/// A log of up to so many bytes is read whole before it is written: about a second, and damage anywhere in it is told before anybody
+/// relies on it. A longer one is believed as far as its indexes go.
+pub(crate) const CHECK_BYTES_MAX: u64 = 1 << 30;

@@ -15,7 +15,7 @@ pub(crate) fn run(args: Serve, io: IoMode) -> Result<(), Failure> {
         tls: args.tls,
         follow: args.follow,
         slot: args.slot,
-        options: Options { io, ..Options::default() },
+        options: Options { io, check_bytes_max: super::CHECK_BYTES_MAX, ..Options::default() },
         ..NodeConfig::new(args.data)
     };
     logging::start("info");

@@ -58,14 +58,16 @@ impl BlockPlan {
         log_id: LogId,
     ) -> BlockMeta {
         let total_len = total_len as u32;
-        let Head { kind, lsn, ts_ns, txn, .. } = self.head;
+        let Head { kind, lsn, ts_ns, remaining, txn, .. } = self.head;
         match &self.shape.content {
             Content::Verbatim(index, block) => {
                 BlockMeta::of(&verbatim(taken, *index, *block, log_id), position, total_len)
             }
             content => {
                 let runs = if let Content::Entries(pieces) = content { runs_of(pieces, taken) } else { Vec::new() };
-                BlockMeta { lsn, position, total_len, chain, ts_ns, kind, txn, runs, control: self.control.clone() }
+                let control = self.control.clone();
+                let body_len = self.shape.portable_len as u32;
+                BlockMeta { lsn, position, total_len, body_len, chain, ts_ns, kind, remaining, txn, runs, control }
             }
         }
     }

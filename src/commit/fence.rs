@@ -148,7 +148,7 @@ impl Writer {
     /// What was written again is durable: publishes what was not, moves what was, and goes on behind it.
     fn take_over(&mut self, lost: Vec<Group>, published: usize, end: NextTail) {
         self.planned = end.clone();
-        let mut answers = Vec::new();
+        let (mut answers, mut blocks) = (Vec::new(), Vec::new());
         for (i, mut group) in lost.into_iter().enumerate() {
             self.segments.publish_again(&group.blocks);
             if i >= published {
@@ -156,10 +156,11 @@ impl Writer {
                 answers.extend(group.take_answers());
                 self.progress.published.advance(group.after.tail.lsn);
             }
+            blocks.append(&mut group.blocks);
         }
         self.durable = end;
         self.progress.advance_durable(self.durable.tail);
-        self.keeper.note(self.durable_end());
+        self.keeper.note(self.durable_end(), blocks);
         for (mut reply, receipt) in answers {
             reply.send(Ok(receipt));
         }

@@ -45,6 +45,9 @@ impl NextTail {
     /// `None` means that the segment is full: the caller goes on into the next spare, then asks again.
     pub(crate) fn reserve(&mut self, block_len: usize) -> Option<Room> {
         let segment = self.segment.as_ref()?;
+        if segment.header.packed {
+            return None; // only where a repair has cut a log back into it: nothing is written beside blocks that share its sectors
+        }
         // No sector may hold bytes of two blocks: a failed append could then damage an entry that was acknowledged long
         // before.
         assert!(block_len.is_multiple_of(segment.header.align as usize));

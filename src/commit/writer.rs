@@ -254,15 +254,16 @@ impl Writer {
     }
 
     fn advance_durable(&mut self) {
-        let mut moved = false;
-        while let Some(group) = self.state.in_flight.take_durable() {
+        let (mut moved, mut blocks) = (false, Vec::new());
+        while let Some(mut group) = self.state.in_flight.take_durable() {
             self.state.flushing.durable(&group);
+            blocks.append(&mut group.blocks);
             self.durable = group.after;
             moved = true;
         }
         if moved {
             self.progress.advance_durable(self.durable.tail);
-            self.keeper.note(self.durable_end());
+            self.keeper.note(self.durable_end(), blocks);
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) fn open_path(path: &Path, options: Options, purpose: As) -> Result<En
 pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Engine, OpenError> {
     let options = options.bounded(disk.total_bytes()?);
     let mut entropy = Entropy::new(options.seed);
-    let parts = parts_or_new_log(&disk, purpose, &mut entropy)?;
+    let parts = parts_or_new_log(&disk, purpose, options.check_bytes_max, &mut entropy)?;
     let (index, beginning) = (Arc::new(Index::new(&parts.base)), Beginning::of(&parts.base));
     let recovered = parts.recover(&*index)?;
     recovered.expect_role(purpose.role())?;
@@ -81,8 +81,13 @@ fn not_lowered(error: CursorError) -> OpenError {
     OpenError::Halted { reason: format!("a cursor stands behind the end of its topic, and {error}") }
 }
 
-fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<Box<Parts>, OpenError> {
-    if let Contents::Log(parts) = open_parts(disk)? {
+fn parts_or_new_log(
+    disk: &Disk,
+    purpose: As,
+    check_bytes_max: u64,
+    entropy: &mut Entropy,
+) -> Result<Box<Parts>, OpenError> {
+    if let Contents::Log(parts) = open_parts(disk, check_bytes_max)? {
         return Ok(parts);
     }
     let log_id = match purpose {
@@ -90,7 +95,7 @@ fn parts_or_new_log(disk: &Disk, purpose: As, entropy: &mut Entropy) -> Result<B
         As::Mirror(log_id) => log_id.ok_or(OpenError::NoLog)?,
     };
     create(disk, purpose.role(), log_id, NodeId::new(entropy.next_u128()))?;
-    match open_parts(disk)? {
+    match open_parts(disk, check_bytes_max)? {
         Contents::Log(parts) => Ok(parts),
         Contents::Empty => Err(OpenError::NoLog),
     }

@@ -41,6 +41,10 @@ pub struct Options {
     pub level: Level,
     /// How often entries acknowledged as written are flushed. Default: never for its own sake. See [`FlushEvery`].
     pub flush_every: FlushEvery,
+    /// An open reads a log of up to so many bytes from its beginning, so that damage anywhere refuses it; a longer one is believed as far
+    /// as its indexes go, and only its last segment is looked at. Default 0: no log is read whole. The command takes 1 GiB, which is
+    /// about a second.
+    pub check_bytes_max: u64,
     /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
     pub seed: Option<u64>,
 }
@@ -68,6 +72,7 @@ impl Default for Options {
             min_free: None,
             level: Level::Durable,
             flush_every: FlushEvery::default(),
+            check_bytes_max: 0,
             seed: None,
         }
     }

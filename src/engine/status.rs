@@ -35,6 +35,8 @@ pub struct Status {
     pub durability: &'static str,
     /// Everything below has been acknowledged; ahead of `durable_lsn` by what was acknowledged as written only.
     pub published_lsn: Lsn,
+    /// Bytes that packing full segments has saved since the log was opened.
+    pub packed_bytes_saved: u64,
     /// Commit groups written since the log was opened.
     pub groups: u64,
     /// Flushes asked of the device, writes that carry one among them.
@@ -78,6 +80,7 @@ impl Engine {
         let (failures_survived, last_failure) = inner.progress.survived();
         Status {
             published_lsn: inner.progress.published.lsn(),
+            packed_bytes_saved: inner.keeper.packed_bytes_saved(),
             groups: inner.progress.groups(),
             flushes: inner.progress.flushes(),
             failures_survived,

@@ -132,7 +132,7 @@ impl Viewer {
     }
 
     fn open_disk(disk: Disk) -> Result<Viewer, OpenError> {
-        let Contents::Log(parts) = open_parts(&disk)? else { return Err(OpenError::NoLog) };
+        let Contents::Log(parts) = open_parts(&disk, u64::MAX)? else { return Err(OpenError::NoLog) };
         let index = Index::new(&parts.base);
         let beginning = Beginning::of(&parts.base);
         let sink = Counting { index: &index, blocks: AtomicU64::new(0), entries: AtomicU64::new(0) };

@@ -97,7 +97,7 @@ impl Kind {
     }
 
     /// The kind of that number; an unknown one below 128 must not be skipped, so it is refused.
-    fn parse(number: u8) -> Result<Kind, Corrupt> {
+    pub(super) fn parse(number: u8) -> Result<Kind, Corrupt> {
         match number {
             1 => Ok(Kind::Data),
             2 => Ok(Kind::Epoch),

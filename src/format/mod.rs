@@ -17,6 +17,8 @@ pub(crate) mod checksum;
 pub(crate) mod control;
 pub(crate) mod cursors;
 pub(crate) mod field;
+pub(crate) mod index;
+pub(crate) mod meta;
 pub(crate) mod segment;
 pub(crate) mod superblock;
 

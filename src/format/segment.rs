@@ -6,7 +6,7 @@
 //! Layer: format. Knows nothing of files.
 
 use super::checksum::{HASH_KIND_XXH3, plain_sum};
-use super::field::{get_u16, get_u32, get_u64, get_u128, is_zero, put_u16, put_u64, put_u128};
+use super::field::{get_u16, get_u32, get_u64, get_u128, is_zero, put_u16, put_u32, put_u64, put_u128};
 use super::{Corrupt, FORMAT_VERSION};
 use crate::ids::{LogId, SegmentNo};
 use crate::limits::{ALIGN_MAX, ALIGN_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -42,6 +42,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: SegmentNo,
     /// The file's whole length.
     pub(crate) bytes: u64,
+    /// Its blocks stand back to back: docs/FORMAT.md#packed-segments
+    pub(crate) packed: bool,
     /// How often the file has been recycled.
     pub(crate) generation: u64,
     /// Random at each use: the seed of every envelope sum in it.
@@ -49,7 +51,18 @@ pub(crate) struct SegmentHeader {
     pub(crate) prepared_ts_ns: u64,
 }
 
+/// Blocks of a packed segment begin at multiples of this.
+const PACKED_ALIGN: u32 = 8;
+
+/// The flag of a packed segment.
+const FLAG_PACKED: u32 = 1;
+
 impl SegmentHeader {
+    /// Blocks begin at multiples of it, and so are their lengths.
+    pub(crate) fn block_align(&self) -> u32 {
+        if self.packed { PACKED_ALIGN } else { self.align }
+    }
+
     /// Where the first block lies.
     pub(crate) fn first_block_offset(&self) -> u32 {
         self.align.max(HEADER_BYTES as u32)
@@ -64,12 +77,13 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         assert!(self.align.is_power_of_two());
         assert!(self.bytes.is_multiple_of(u64::from(self.align)));
-        assert!((SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.bytes));
+        assert!((self.bytes_min()..=SEGMENT_BYTES_MAX).contains(&self.bytes));
         let mut out = [0; HEADER_BYTES];
         out[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(MAGIC);
         put_u16(&mut out, FORMAT_AT, FORMAT_VERSION);
         out[ALIGN_LOG2_AT] = self.align.trailing_zeros() as u8;
         out[HASH_KIND_AT] = HASH_KIND_XXH3;
+        put_u32(&mut out, FLAGS_AT, if self.packed { FLAG_PACKED } else { 0 });
         put_u128(&mut out, LOG_ID_AT, self.log_id.get());
         put_u64(&mut out, SEGMENT_NO_AT, u64::from(self.number.get()));
         put_u64(&mut out, SEGMENT_BYTES_AT, self.bytes);
@@ -97,7 +111,7 @@ impl SegmentHeader {
             return Err(Corrupt::Newer { what: "hash kind", value: bytes[HASH_KIND_AT].into() });
         }
         let flags = get_u32(bytes, FLAGS_AT);
-        if flags != 0 {
+        if flags & !FLAG_PACKED != 0 {
             return Err(Corrupt::Newer { what: "segment flags", value: flags.into() });
         }
         if !is_zero(&bytes[ZERO_AT..SEGMENT_BYTES_AT]) || !is_zero(&bytes[REST_AT..SUM_AT]) {
@@ -106,22 +120,29 @@ impl SegmentHeader {
         let align = parse_align(bytes[ALIGN_LOG2_AT], ALIGN_LOG2_AT)?;
         let number = get_u64(bytes, SEGMENT_NO_AT);
         let segment_bytes = get_u64(bytes, SEGMENT_BYTES_AT);
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
-            || !segment_bytes.is_multiple_of(align.into())
-        {
-            return Err(Corrupt::field("segment header: length", SEGMENT_BYTES_AT));
-        }
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             align,
             log_id: LogId::new(get_u128(bytes, LOG_ID_AT)),
             number: SegmentNo::new(
                 u32::try_from(number).map_err(|_| Corrupt::field("segment header: number", SEGMENT_NO_AT))?,
             ),
             bytes: segment_bytes,
+            packed: flags & FLAG_PACKED != 0,
             generation: get_u64(bytes, GENERATION_AT),
             salt: get_u64(bytes, SALT_AT),
             prepared_ts_ns: get_u64(bytes, PREPARED_TS_AT),
-        })
+        };
+        if !(header.bytes_min()..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
+            || !segment_bytes.is_multiple_of(align.into())
+        {
+            return Err(Corrupt::field("segment header: length", SEGMENT_BYTES_AT));
+        }
+        Ok(header)
+    }
+
+    /// A packed segment is as small as its blocks.
+    fn bytes_min(&self) -> u64 {
+        if self.packed { 3 * u64::from(self.first_block_offset()) } else { SEGMENT_BYTES_MIN }
     }
 }
 
@@ -144,6 +165,7 @@ mod tests {
             log_id: LogId::new(7),
             number: SegmentNo::new(3),
             bytes: 64 << 10,
+            packed: false,
             generation: 1,
             salt: 99,
             prepared_ts_ns: 5,

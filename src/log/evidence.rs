@@ -62,7 +62,7 @@ fn search(
     found: &mut Vec<Straggler>,
 ) -> storage::Result<()> {
     let header = &segment.header;
-    let mut offset = start.max(header.first_block_offset()).next_multiple_of(header.align);
+    let mut offset = start.max(header.first_block_offset()).next_multiple_of(header.block_align());
     while offset < header.blocks_end() && i64::from(offset) <= reach {
         let position = Position::new(segment.number(), offset);
         if let Ok(view) = window.block(segment, position)? {
@@ -76,7 +76,7 @@ fn search(
                 fenced: fences.iter().any(|fence| fence.kills(position, incarnation)),
             });
         }
-        offset += header.align;
+        offset += header.block_align();
     }
     Ok(())
 }

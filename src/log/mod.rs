@@ -16,9 +16,11 @@
 
 pub(crate) mod damage;
 pub(crate) mod evidence;
+pub(crate) mod indexes;
 pub(crate) mod keeper;
 pub(crate) mod meta;
 pub(crate) mod open;
+pub(crate) mod pack;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 pub(crate) mod segments;
@@ -29,5 +31,7 @@ pub(crate) mod walk;
 
 /// The folder of the segments: docs/FORMAT.md#files
 pub(crate) const WAL: &str = "wal";
+/// The folder of the indexes: docs/FORMAT.md#index
+pub(crate) const IDX: &str = "idx";
 /// The folder of everything that was cut.
 pub(crate) const QUARANTINE: &str = "quarantine";

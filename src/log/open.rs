@@ -15,7 +15,8 @@
 use std::sync::Arc;
 
 use super::evidence::Straggler;
-use super::recovery::{OpenError, Recovered, first_position};
+use super::indexes;
+use super::recovery::{LastSegment, OpenError, Recovered, first_position};
 use super::segment::{Segment, file_name};
 use super::superblock::SuperblockFile;
 use super::tail::Tail;
@@ -35,6 +36,10 @@ pub(crate) struct Writable {
     pub(crate) spares: Vec<Arc<Segment>>,
     /// Segments that retention has given away, and that are still there.
     pub(crate) given_away: Vec<Arc<Segment>>,
+    /// What is known of the segment that the tail lies in.
+    pub(crate) last_segment: LastSegment,
+    /// Full segments that have no index.
+    pub(crate) unindexed: Vec<Arc<Segment>>,
     /// The number of the next segment to be made.
     pub(crate) next_segment: SegmentNo,
     pub(crate) tail: Tail,
@@ -74,6 +79,7 @@ pub(crate) fn make_writable(
         return Err(OpenError::Damaged(damage));
     }
     let Recovered { mut superblock, segments, broken, given_away, tail, clean, stragglers, .. } = recovered;
+    let (last_segment, unindexed) = (recovered.last_segment, recovered.unindexed);
     let sb = &mut superblock.now;
     if !clean {
         set_fence(&mut sb.fences, opening_fence(sb.incarnation, &tail, now_ns), FENCES_MAX)
@@ -88,6 +94,11 @@ pub(crate) fn make_writable(
     }
     superblock.write_both()?;
 
+    // Of what is cut off no index may be left: once the fence is dropped, nothing would tell that it is wrong.
+    let here = tail.position.segment();
+    indexes::remove_stale(disk, |number| {
+        number < here && segments.contains_key(&number) || number == here && last_segment.is_indexed
+    })?;
     // First of all, so that on a full disk there may be room for what comes next.
     remove_temporaries(disk)?;
     let mut warnings = Vec::new();
@@ -96,12 +107,11 @@ pub(crate) fn make_writable(
     superblock.now.fences.retain(|fence| fence.resume != fence.cut);
     set_aside_broken(disk, broken.iter().map(|(number, _)| *number), &mut warnings)?;
 
-    let here = tail.position.segment();
     let spares: Vec<_> = segments.range(here.next()..).map(|(_, segment)| Arc::clone(segment)).collect();
     let last = segments.keys().copied().chain(broken.iter().map(|(number, _)| *number)).max();
     let next_segment = last.map_or(here, |last| last.next().max(here));
     let given_away = open_given_away(disk, &given_away, superblock.now.log_id)?;
-    Ok(Writable { superblock, segments, spares, given_away, next_segment, tail, warnings })
+    Ok(Writable { superblock, segments, spares, given_away, next_segment, tail, last_segment, unindexed, warnings })
 }
 
 /// What the process that gave them away did not get round to. A file that is no segment of this log is of no use.

@@ -10,12 +10,14 @@
 //!
 //! Layer: log. Uses `storage`, `format`. Knows nothing of topics; writes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::damage::Damage;
 use super::evidence::{Straggler, stragglers};
+use super::indexes::{self, Indexes};
 use super::meta::{BlockMeta, Sink};
-use super::segment::{Segment, parse_file_name};
+use super::segment::{Segment, file_name, parse_file_name};
 use super::superblock::{Found, SuperblockFile};
 use super::tail::Tail;
 use super::walk::{SegmentMap, Walker, Window};
@@ -23,7 +25,8 @@ use super::{QUARANTINE, WAL};
 use crate::format::base::{BASE_BYTES_MAX, Base};
 use crate::format::block::{ENVELOPE_BYTES, peek_position};
 use crate::format::field::is_zero;
-use crate::format::superblock::{Fence, Role, Superblock};
+use crate::format::index::SegmentIndex;
+use crate::format::superblock::{Fence, Hint, Role, Superblock};
 use crate::format::{Corrupt, segment::HEADER_BYTES};
 use crate::ids::{Chain, SegmentNo};
 use crate::lsn::{Lsn, Position};
@@ -113,6 +116,65 @@ pub(crate) struct Recovered {
     pub(crate) stragglers: Vec<Straggler>,
     /// What was durable and is not there, if anything.
     pub(crate) damage: Option<Damage>,
+    /// The blocks of the segment that the tail lies in.
+    pub(crate) last_segment: LastSegment,
+    /// Full segments without an index that covers them.
+    pub(crate) unindexed: Vec<Arc<Segment>>,
+}
+
+/// What is known of the segment that is written next: its index is made from it once it is full.
+#[derive(Debug)]
+pub(crate) struct LastSegment {
+    pub(crate) blocks: Vec<BlockMeta>,
+    /// The chain before the first of them.
+    pub(crate) prev_chain: Chain,
+    /// It has an index that was believed.
+    pub(crate) is_indexed: bool,
+}
+
+/// Blocks on their way into the log: whole groups go to the sink and to their segments.
+struct Gathering<'a> {
+    segments: &'a SegmentMap,
+    sink: &'a dyn Sink,
+    hint: Hint,
+    /// Behind the last block, and behind the last whole group.
+    at: Tail,
+    tail: Tail,
+    hint_disagrees: bool,
+    group: Vec<BlockMeta>,
+    /// The published blocks of the last segment, and the chain before them.
+    last: Vec<BlockMeta>,
+    before_last: Chain,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(segments: &'a SegmentMap, sink: &'a dyn Sink, start: Tail, hint: Hint) -> Gathering<'a> {
+        let hint_disagrees = start.lsn == hint.lsn && start.chain != hint.chain;
+        let (at, tail, before_last) = (start, start, start.chain);
+        Gathering { segments, sink, hint, at, tail, hint_disagrees, group: Vec::new(), last: Vec::new(), before_last }
+    }
+
+    fn take(&mut self, block: BlockMeta) {
+        let position = Position::new(block.position.segment(), block.position.offset() + block.total_len);
+        self.at = Tail { position, lsn: block.lsn.next(), chain: block.chain, ts_ns: block.ts_ns };
+        self.hint_disagrees |= self.at.lsn == self.hint.lsn && self.at.chain != self.hint.chain;
+        let ends_group = block.remaining == 0;
+        self.group.push(block);
+        if !ends_group {
+            return;
+        }
+        publish(self.segments, self.sink, &self.group);
+        self.tail = self.at;
+        for block in self.group.drain(..) {
+            if let Some(before) = self.last.last()
+                && before.position.segment() != block.position.segment()
+            {
+                self.before_last = before.chain;
+                self.last.clear();
+            }
+            self.last.push(block);
+        }
+    }
 }
 
 /// What a folder has before anybody reads its blocks.
@@ -130,11 +192,15 @@ pub(crate) struct Parts {
     segments: SegmentMap,
     broken: Vec<(SegmentNo, Corrupt)>,
     given_away: Vec<SegmentNo>,
+    indexes: Indexes,
+    /// The log is believed as far as they go.
+    believes_indexes: bool,
     pub(crate) base: Base,
 }
 
-/// Flushes what is there, and opens it.
-pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
+/// Flushes what is there, and opens it. Logs of more than `check_bytes_max` are believed as far as their indexes go; shorter ones, with
+/// `u64::MAX` all, are read from their beginning.
+pub(crate) fn open_parts(disk: &Disk, check_bytes_max: u64) -> Result<Contents, OpenError> {
     for folder in ["", WAL, QUARANTINE] {
         match disk.flush_folder(folder) {
             Err(error) if !error.is_not_found() => return Err(error.into()),
@@ -151,8 +217,13 @@ pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
     let (mut segments, mut broken) = (SegmentMap::new(), Vec::new());
     let (given_away, numbers): (Vec<_>, Vec<_>) =
         numbers.into_iter().partition(|number| *number < base.first_position.segment());
+    let (mut indexes, mut believes_indexes) = (Indexes::new(), false);
+    if check_bytes_max < u64::MAX {
+        indexes = indexes::load(disk, superblock.now.log_id, &superblock.now.fences)?;
+        believes_indexes = bytes_of(disk, &numbers)? > check_bytes_max;
+    }
     for number in numbers {
-        match Segment::open(disk, number, superblock.now.log_id)? {
+        match open_segment(disk, number, &superblock.now, &mut indexes, believes_indexes)? {
             Ok(segment) => {
                 if number >= superblock.now.hint.position.segment() {
                     segment.file.flush()?;
@@ -165,7 +236,43 @@ pub(crate) fn open_parts(disk: &Disk) -> Result<Contents, OpenError> {
             Err(corrupt) => broken.push((number, corrupt)),
         }
     }
-    Ok(Contents::Log(Box::new(Parts { superblock, both_slots_sound, segments, broken, given_away, base })))
+    Ok(Contents::Log(Box::new(Parts {
+        superblock,
+        both_slots_sound,
+        segments,
+        broken,
+        given_away,
+        indexes,
+        believes_indexes,
+        base,
+    })))
+}
+
+/// Opens a segment; of those before the last, what their index knows of the header need not be read.
+fn open_segment(
+    disk: &Disk,
+    number: SegmentNo,
+    superblock: &Superblock,
+    indexes: &mut Indexes,
+    believes_indexes: bool,
+) -> storage::Result<Result<Segment, Corrupt>> {
+    let sealed = number < superblock.hint.position.segment();
+    if let Some(index) = indexes.get(&number).filter(|_| sealed && believes_indexes) {
+        if let Some(segment) = Segment::open_indexed(disk, index.header)? {
+            return Ok(Ok(segment));
+        }
+        indexes.remove(&number);
+    }
+    let opened = Segment::open(disk, number, superblock.log_id)?;
+    let is_made_of_it = |index: &SegmentIndex| opened.as_ref().is_ok_and(|segment| segment.header == index.header);
+    if indexes.get(&number).is_some_and(|index| !is_made_of_it(index)) {
+        indexes.remove(&number); // of an earlier use of the file
+    }
+    Ok(opened)
+}
+
+fn bytes_of(disk: &Disk, numbers: &[SegmentNo]) -> storage::Result<u64> {
+    numbers.iter().map(|number| disk.open_file(&file_name(*number))?.len()).sum()
 }
 
 /// Segments are made only after the superblock is durable, so a folder without both was never finished.
@@ -211,32 +318,35 @@ impl Parts {
     ///
     /// # Errors
     /// When a read fails, or a block was written by a newer version. Damage is not an error here: it is in the answer.
-    pub(crate) fn recover(self, sink: &dyn Sink) -> Result<Recovered, OpenError> {
+    pub(crate) fn recover(mut self, sink: &dyn Sink) -> Result<Recovered, OpenError> {
+        let indexes = std::mem::take(&mut self.indexes);
         let sb = &self.superblock.now;
         let clean = sb.clean && self.both_slots_sound;
-        let mut walker = Walker::new(&self.segments, &sb.fences, self.start());
-        let (mut tail, mut group) = (walker.at, Vec::new());
-        let mut hint_disagrees = false;
-        let why = loop {
-            if walker.at.lsn == sb.hint.lsn && walker.at.chain != sb.hint.chain {
-                hint_disagrees = true;
+        let mut gathering = Gathering::new(&self.segments, sink, self.start(), sb.hint);
+        let mut indexed = BTreeMap::new();
+        for (number, index) in indexes {
+            let last = index.blocks.last().map_or(Lsn::FIRST, |last| last.lsn);
+            if !self.believes_indexes {
+                indexed.insert(number, last);
+            } else if let Some(blocks) = index.into_blocks_from(&gathering.at) {
+                indexed.insert(number, last);
+                blocks.into_iter().for_each(|block| gathering.take(block));
             }
+        }
+        let mut walker = Walker::new(&self.segments, &sb.fences, gathering.at);
+        let why = loop {
             if clean && walker.at.lsn >= sb.hint.lsn {
                 break None;
             }
             match walker.step()? {
                 Ok(view) => {
-                    group.push(BlockMeta::of(&view.portable, view.envelope.position, view.total_len));
-                    if view.portable.head.remaining == 0 {
-                        tail = walker.at;
-                        publish(&self.segments, sink, &group);
-                        group.clear();
-                    }
+                    gathering.take(BlockMeta::of(&view.portable, view.envelope.position, view.total_len));
                 }
                 Err(corrupt) => break Some(corrupt),
             }
         };
-        let end = walker.at;
+        let Gathering { tail, at: end, hint_disagrees, last, before_last, .. } = gathering;
+        let unindexed = self.unindexed(&indexed, &tail);
         if let Some(Corrupt::Newer { what, value }) = why {
             return Err(OpenError::Newer { what: format!("{what} {value} at {} (lsn {})", end.position, end.lsn) });
         }
@@ -251,8 +361,32 @@ impl Parts {
                 None => None,
             }
         };
+        let last_is_indexed = self.believes_indexes && indexed.contains_key(&tail.position.segment());
+        let last_segment = LastSegment { blocks: last, prev_chain: before_last, is_indexed: last_is_indexed };
         let Parts { superblock, segments, broken, given_away, .. } = self;
-        Ok(Recovered { superblock, segments, broken, given_away, tail, end, clean, stragglers, damage })
+        Ok(Recovered {
+            superblock,
+            segments,
+            broken,
+            given_away,
+            tail,
+            end,
+            clean,
+            stragglers,
+            damage,
+            last_segment,
+            unindexed,
+        })
+    }
+
+    /// Full segments that an open would have to read again the next time.
+    fn unindexed(&self, indexed: &BTreeMap<SegmentNo, Lsn>, tail: &Tail) -> Vec<Arc<Segment>> {
+        let full = self.segments.range(..tail.position.segment()).map(|(_, segment)| segment);
+        let is_unindexed = |segment: &&Arc<Segment>| {
+            let last = segment.last_lsn();
+            last.is_some() && indexed.get(&segment.number()) != last.as_ref()
+        };
+        full.filter(is_unindexed).cloned().collect()
     }
 
     /// Torn or damaged: docs/FORMAT.md#torn-or-damaged
@@ -308,7 +442,8 @@ impl Parts {
     /// the block that is missing should be there.
     fn goes_on_behind(&self, segment: &Segment, end: &Tail, start_of_next: Position) -> Result<bool, OpenError> {
         let mut window = Window::new(&self.segments);
-        let offsets = (end.position.offset()..segment.header.blocks_end()).step_by(segment.header.align as usize);
+        let offsets =
+            (end.position.offset()..segment.header.blocks_end()).step_by(segment.header.block_align() as usize);
         let here = offsets.map(|offset| (segment, Position::new(segment.number(), offset)));
         let next = self.segments.get(&start_of_next.segment()).map(|next| (&**next, start_of_next));
         for (segment, position) in here.chain(next) {

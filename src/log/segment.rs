@@ -65,6 +65,12 @@ impl Segment {
         Ok(header.map(|header| Segment::new(header, file)))
     }
 
+    /// Opens a segment whose header an index knows: nothing of it is read. None if the file has not the length of that segment.
+    pub(crate) fn open_indexed(disk: &Disk, header: SegmentHeader) -> storage::Result<Option<Segment>> {
+        let file = disk.open_file(&file_name(header.number))?;
+        Ok((file.len()? == header.bytes).then(|| Segment::new(header, file)))
+    }
+
     pub(crate) fn number(&self) -> SegmentNo {
         self.header.number
     }
@@ -72,7 +78,12 @@ impl Segment {
     /// What a block at `position` in this segment must agree with.
     pub(crate) fn place(&self, position: Position) -> block::Place {
         assert_eq!(position.segment(), self.number());
-        block::Place { log_id: self.header.log_id, salt: self.header.salt, position, align: self.header.align as usize }
+        block::Place {
+            log_id: self.header.log_id,
+            salt: self.header.salt,
+            position,
+            align: self.header.block_align() as usize,
+        }
     }
 
     /// Where the first block goes.
@@ -101,7 +112,7 @@ impl Segment {
 
     /// Adds one block behind a damaged stretch, whose blocks have no place any more.
     pub(crate) fn publish_behind_damage(&self, lsn: Lsn, position: Position, total_len: u32) {
-        let blocks_max = u64::from(self.header.blocks_end() / self.header.align);
+        let blocks_max = u64::from(self.header.blocks_end() / self.header.block_align());
         let mut published = self.published.write().expect("no holder of this lock panics");
         let first = *published.first_lsn.get_or_insert(lsn);
         let index = lsn.blocks_since(first).min(blocks_max) as usize;
@@ -126,6 +137,13 @@ impl Segment {
         if kept == 0 {
             published.first_lsn = None;
         }
+    }
+
+    /// The last published block, if there is one.
+    pub(crate) fn last_lsn(&self) -> Option<Lsn> {
+        let published = self.published.read().expect("no holder of this lock panics");
+        let blocks = published.offsets.len() as u64;
+        published.first_lsn.map(|first| Lsn::new(first.get() + blocks - 1))
     }
 
     /// The first published block, if there is one.
@@ -163,7 +181,12 @@ fn temporary_name(number: SegmentNo) -> String {
 
 /// The number in a segment's file name, or `None` for any other name.
 pub(crate) fn parse_file_name(name: &str) -> Option<SegmentNo> {
-    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 16)?;
+    parse_number(name, ".seg")
+}
+
+/// The number before a suffix: sixteen hex digits.
+pub(super) fn parse_number(name: &str, suffix: &str) -> Option<SegmentNo> {
+    let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == 16)?;
     u32::from_str_radix(digits, 16).ok().map(SegmentNo::new)
 }
 
@@ -211,6 +234,22 @@ pub(crate) fn recycle(disk: &Disk, old: Segment, header: SegmentHeader) -> Resul
     disk.flush_folder(super::WAL).map_err(NotMade::names_in_doubt)?;
     drop(old);
     let file = disk.open_file(&temporary)?;
+    finish(disk, header, file, &temporary)
+}
+
+/// Makes the packed form of a segment, which takes its name: the blocks that `fill` writes, headers, flush, name. Until it has the
+/// name nothing has changed.
+pub(super) fn replace_with_packed(
+    disk: &Disk,
+    header: SegmentHeader,
+    fill: impl FnOnce(&File) -> storage::Result<()>,
+) -> Result<Segment, NotMade> {
+    let temporary = format!("{}/pack-{}.tmp", super::WAL, header.number);
+    let file = disk.create(&temporary, header.bytes)?;
+    if let Err(error) = fill(&file) {
+        let _ = disk.remove(&temporary);
+        return Err(error.into());
+    }
     finish(disk, header, file, &temporary)
 }
 

@@ -95,6 +95,13 @@ impl Segments {
         self.held.write().expect("no holder of this lock panics").map.insert(segment.number(), segment);
     }
 
+    /// Puts the packed form of a segment in its place. Whoever reads the old file reads on.
+    pub(crate) fn replace(&self, packed: Arc<Segment>) {
+        let mut held = self.held.write().expect("no holder of this lock panics");
+        let old = held.map.insert(packed.number(), packed);
+        assert!(old.is_some(), "a segment is packed while it is there");
+    }
+
     /// Where the log begins.
     pub(crate) fn beginning(&self) -> Beginning {
         self.held().beginning
@@ -228,9 +235,11 @@ impl Segments {
     ) -> Result<PortableBlock, BlockError> {
         let len = (stretch.block_end - stretch.offset) as usize;
         assert!(len <= BLOCK_BYTES_MAX);
-        let mut buffer = AlignedBuf::new(len);
-        segment.file.read_direct(&mut buffer, stretch.offset.into(), len)?;
-        let bytes = Bytes::copy_from_slice(&buffer);
+        let align = segment.header.align;
+        let (start, end) = (stretch.offset - stretch.offset % align, stretch.block_end.next_multiple_of(align));
+        let mut buffer = AlignedBuf::new((end - start) as usize);
+        segment.file.read_direct(&mut buffer, start.into(), (end - start) as usize)?;
+        let bytes = Bytes::copy_from_slice(&buffer[(stretch.offset - start) as usize..][..len]);
         let parsed = self.parse(segment, &bytes, 0, position, lsn);
         parsed.map(|(block, _)| block).map_err(|_| BlockError::Damaged(Damage::at(position, lsn, first.to_string())))
     }

@@ -80,7 +80,8 @@ fn behind_damaged_payload(recovered: &Recovered, at: &Tail) -> storage::Result<O
     let mut window = Window::new(&recovered.segments);
     let Some(segment) = recovered.segments.get(&at.position.segment()) else { return Ok(None) };
     let len = crate::limits::BLOCK_BYTES_MAX;
-    if !at.position.offset().is_multiple_of(segment.header.align) || at.position.offset() >= segment.header.blocks_end()
+    if !at.position.offset().is_multiple_of(segment.header.block_align())
+        || at.position.offset() >= segment.header.blocks_end()
     {
         return Ok(None);
     }
@@ -97,8 +98,8 @@ fn next_sound(recovered: &Recovered, at: &Tail) -> storage::Result<Option<Tail>>
     for (number, segment) in recovered.segments.range(at.position.segment()..) {
         let header = &segment.header;
         let start = if *number == at.position.segment() { at.position.offset() } else { 0 };
-        let first = start.max(header.first_block_offset()).next_multiple_of(header.align);
-        for offset in (first..header.blocks_end()).step_by(header.align as usize) {
+        let first = start.max(header.first_block_offset()).next_multiple_of(header.block_align());
+        for offset in (first..header.blocks_end()).step_by(header.block_align() as usize) {
             let position = Position::new(*number, offset);
             let Ok(view) = window.block(segment, position)? else { continue };
             let (head, incarnation) = (view.portable.head, view.envelope.incarnation);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::segment::Segment;
 use super::tail::Tail;
 use crate::format::Corrupt;
-use crate::format::block::{BlockView, peek_total_len};
+use crate::format::block::{BlockView, ENVELOPE_BYTES, peek_total_len};
 use crate::format::superblock::Fence;
 use crate::ids::SegmentNo;
 use crate::limits::BLOCK_BYTES_MAX;
@@ -53,11 +53,13 @@ impl Window {
         if here && skip + need <= self.len {
             return Ok(&self.buffer[skip..self.len]);
         }
-        let len = (blocks_end.saturating_sub(offset) as usize).min(self.buffer.len());
+        // In a packed segment a block begins anywhere; a direct read does not.
+        let start = offset - offset % segment.header.align;
+        let len = (blocks_end.saturating_sub(start) as usize).min(self.buffer.len());
         self.segment = None; // nothing is in the window if the read fails
-        segment.file.read_direct(&mut self.buffer, offset.into(), len)?;
-        (self.segment, self.start, self.len) = (Some(segment.number()), offset, len);
-        Ok(&self.buffer[..len])
+        segment.file.read_direct(&mut self.buffer, start.into(), len)?;
+        (self.segment, self.start, self.len) = (Some(segment.number()), start, len);
+        Ok(&self.buffer[((offset - start) as usize).min(len)..len])
     }
 
     /// The whole block at `position` if it is sound, payload sums too.
@@ -72,11 +74,11 @@ impl Window {
 
     /// The same, its payload sums left out.
     fn header(&mut self, segment: &Segment, position: Position) -> storage::Result<Result<BlockView<'_>, Corrupt>> {
-        let (align, offset) = (segment.header.align, position.offset());
+        let (align, offset) = (segment.header.block_align(), position.offset());
         if !offset.is_multiple_of(align) || offset < segment.header.first_block_offset() {
             return Ok(Err(Corrupt::field("no block begins at this offset", 0)));
         }
-        let head = self.load(segment, offset, align as usize)?;
+        let head = self.load(segment, offset, ENVELOPE_BYTES)?;
         let total_len = match peek_total_len(head, align as usize) {
             Ok(total_len) => total_len,
             Err(corrupt) => return Ok(Err(corrupt)),

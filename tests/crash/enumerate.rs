@@ -1,5 +1,6 @@
 //! Every crash of a recorded run, and what is done with the disk afterwards.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,6 +168,7 @@ fn go_on(
         Writing::Leader | Writing::Trimming => {
             let options = if trims { retention::options(at as u64) } else { options(at as u64) };
             let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
+            the_indexes_agree(&log, &submitted)?;
             let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
             let entries = vec![Bytes::from(format!("after {at}"))];
             let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
@@ -215,4 +217,15 @@ fn go_on(
         })?;
     }
     Ok(effort.second_crashes)
+}
+
+/// An open for writing believes the indexes in the folder; a look has just read the blocks. Both must have come to the same.
+fn the_indexes_agree(log: &Engine, submitted: &Submitted) -> Result<(), String> {
+    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+    for batch in &submitted.batches {
+        *expected.entry(batch.topic).or_default() += batch.entries.len() as u64;
+    }
+    let topics = log.topics();
+    let found: BTreeMap<&str, u64> = topics.iter().map(|topic| (&*topic.name, topic.next_offset)).collect();
+    if found == expected { Ok(()) } else { Err(format!("the blocks say {expected:?}, the indexes {found:?}")) }
 }

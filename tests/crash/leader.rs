@@ -1,6 +1,8 @@
 //! A leader's run: single appends, batches within a block, over several blocks and over segments, some waited for one by one and
 //! some many at a time, a clean close in the middle, and a second reign.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
 use walrus_node::{Engine, FlushEvery, Level, Options, Ticket};
@@ -47,15 +49,36 @@ fn batch_of_any_level(random: &mut Random, number: usize) -> Batch {
 
 /// Runs a leader and records it.
 pub(crate) fn record(seed: u64) -> Recording {
-    record_run(seed, &[14, 12], batch)
+    record_run(seed, &[14, 12], batch, |_| {})
 }
 
 /// Runs a leader with appends at both durability levels and records it.
 pub(crate) fn record_mixed(seed: u64) -> Recording {
-    record_run(seed, &[12, 10], batch_of_any_level)
+    record_run(seed, &[12, 10], batch_of_any_level, |_| {})
 }
 
-fn record_run(seed: u64, reigns: &[usize], batch: impl Fn(&mut Random, usize) -> Batch) -> Recording {
+/// Runs a leader whose full segments are packed, again and again, and records it.
+pub(crate) fn record_packing(seed: u64) -> Recording {
+    let small = |random: &mut Random, number: usize| Batch { is_fed: number % 9 == 8, ..small_batch(random, number) };
+    let saved = Cell::new(0);
+    let recording = record_run(seed, &[22, 20], small, |log| saved.set(saved.get() + log.pack()));
+    assert!(saved.get() > 0, "nothing was packed, so nothing is proven");
+    recording
+}
+
+/// Nothing but padding in its blocks, or, now and then, a group of two.
+fn small_batch(random: &mut Random, number: usize) -> Batch {
+    let n = if random.below(8) == 0 { 257 } else { 1 + random.below(3) };
+    let entries = (0..n).map(|i| Bytes::from(format!("{number}.{i}"))).collect();
+    Batch { topic: TOPICS[random.below(TOPICS.len())], entries, is_fed: false, level: Level::Durable }
+}
+
+fn record_run(
+    seed: u64,
+    reigns: &[usize],
+    batch: impl Fn(&mut Random, usize) -> Batch,
+    now_and_then: impl Fn(&Engine),
+) -> Recording {
     let mut random = Random(seed);
     let disk = SimDisk::new(seed);
     let mut submitted = Submitted::default();
@@ -74,6 +97,7 @@ fn record_run(seed: u64, reigns: &[usize], batch: impl Fn(&mut Random, usize) ->
             // The second reign waits rarely: groups are in flight when a segment ends and the hint moves.
             if random.below(6) > [1, 4][reign] {
                 acknowledge(&disk, &mut waiting);
+                now_and_then(&log);
             }
         }
         acknowledge(&disk, &mut waiting);

@@ -48,6 +48,13 @@ fn no_crash_of_a_leader_at_mixed_levels_loses_what_was_acknowledged_as_durable_n
 }
 
 #[test]
+fn no_crash_while_segments_are_packed_loses_a_block_or_shows_it_twice() {
+    let states: usize = seeds(2).into_iter().map(|seed| enumerate(&leader::record_packing(seed), Effort::FULL)).sum();
+    report(&format!("crash states of a log that packs its segments: {states}"));
+    assert!(states >= 10_000, "only {states} states: the recorded runs have become too small to prove anything");
+}
+
+#[test]
 fn no_crash_of_a_log_that_gives_segments_away_loses_more_or_brings_anything_back() {
     let states: usize = seeds(2).into_iter().map(|seed| enumerate(&retention::record(seed), Effort::FULL)).sum();
     report(&format!("crash states of a log that gives segments away: {states}"));

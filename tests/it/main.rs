@@ -18,5 +18,7 @@ mod cursors;
 mod faces_wal_writer;
 mod full_disk;
 mod levels;
+mod packing;
+mod reopen;
 mod retention;
 mod support;

@@ -17,6 +17,8 @@
 
 mod fence;
 mod hint;
+mod indexing;
+mod packing;
 mod retention;
 mod space;
 mod spares;
@@ -27,6 +29,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) use hint::Published;
+use indexing::{Sealed, Unindexed};
+use packing::{PackCalls, Packing};
 pub use retention::TrimError;
 use retention::Trims;
 pub(crate) use retention::{Kept, Retention};
@@ -34,6 +38,7 @@ pub use space::SpaceState;
 use spares::Maker;
 pub(crate) use spares::{NoSpare, SegmentSizes};
 
+use super::meta::BlockMeta;
 use super::open::Writable;
 use super::segment::Segment;
 use super::superblock::SuperblockFile;
@@ -82,6 +87,8 @@ struct State {
     /// Bytes of the next spare.
     next_bytes: u64,
     trims: Trims,
+    unindexed: Unindexed,
+    pack_calls: PackCalls,
     published: Published,
     /// What the superblock on disk says.
     recorded: Published,
@@ -113,6 +120,9 @@ impl Keeper {
         entropy: Entropy,
         commit: Waker,
     ) -> Keeper {
+        let full = writable.segments.range(..start.tail.position.segment());
+        let unpacked = full.filter(|(_, segment)| !segment.header.packed).map(|(number, _)| *number);
+        let packing = Packing { to_look_at: unpacked.collect() };
         let log_bytes = writable.segments.values().map(|segment| segment.header.bytes).sum();
         let mut state = State {
             spares: writable.spares.into(),
@@ -121,6 +131,8 @@ impl Keeper {
             retry_spare: false,
             next_bytes: policy.sizes.next(log_bytes),
             trims: Trims::default(),
+            unindexed: Unindexed::new(writable.last_segment),
+            pack_calls: PackCalls::default(),
             published: start,
             recorded: start,
             refresh_demanded: false,
@@ -141,6 +153,8 @@ impl Keeper {
             kept,
             maker: Maker::new(writable.given_away),
             trim_failed: None,
+            to_index: writable.unindexed,
+            packing,
             quiet: Quiet { lsn: start.tail.lsn, waited: Duration::ZERO, since_tick: Duration::ZERO },
             disk,
             superblock: writable.superblock,
@@ -180,10 +194,11 @@ impl Keeper {
         }
     }
 
-    /// Tells the keeper how far the log is published. Cheap: the superblock is written only when it is time.
-    pub(crate) fn note(&self, published: Published) {
+    /// Tells the keeper how far the log is durable, and by which blocks. Cheap: the superblock is written only when it is time.
+    pub(crate) fn note(&self, published: Published, blocks: Vec<BlockMeta>) {
         let mut state = self.shared.lock();
         state.published = published;
+        state.unindexed.extend(blocks);
         if state.refresh_due() {
             self.shared.changed.notify_all();
         }
@@ -244,6 +259,9 @@ struct Worker {
     maker: Maker,
     /// Why nothing is given away any more.
     trim_failed: Option<String>,
+    /// Full segments that were found without an index.
+    to_index: Vec<Arc<Segment>>,
+    packing: Packing,
     quiet: Quiet,
 }
 
@@ -263,6 +281,10 @@ enum Job {
         ts_ns: u64,
     },
     Trim,
+    Index(Sealed),
+    IndexOneMore,
+    PackOne,
+    PackAll,
     /// Of what was given away.
     RemoveOne,
     Stop(Stop, Published),
@@ -290,11 +312,16 @@ impl Worker {
                 Job::Refresh(published) => self.record(published, false),
                 Job::Spare { ts_ns } => self.make_spare(ts_ns),
                 Job::Trim => self.trim(),
+                Job::Index(sealed) => self.write_index(sealed),
+                Job::IndexOneMore => self.index_one_more(),
+                Job::PackOne => self.pack_one(),
+                Job::PackAll => self.pack_all(),
                 Job::RemoveOne => {
                     self.remove_one_given_away();
                 }
                 Job::Stop(Stop::Halted, _) => return,
                 Job::Stop(Stop::Clean, published) => {
+                    self.write_last_indexes();
                     self.record(published, true);
                     return;
                 }
@@ -323,7 +350,15 @@ impl Worker {
             if state.spare_waited_for() || state.spare_due() {
                 return Job::Spare { ts_ns: state.published.tail.ts_ns };
             }
-            let wait = if self.has_given_away() { LEISURE } else { IDLE };
+            if let Some(sealed) = state.take_sealed() {
+                return Job::Index(sealed);
+            }
+            if state.pack_calls.is_due() && state.failed.is_none() {
+                return Job::PackAll;
+            }
+            let has_leisure_work =
+                self.has_given_away() || !self.to_index.is_empty() || !self.packing.to_look_at.is_empty();
+            let wait = if has_leisure_work { LEISURE } else { IDLE };
             let waited = shared.changed.wait_timeout(state, wait).expect("no holder of this lock panics");
             state = waited.0;
             if !waited.1.timed_out() {
@@ -339,6 +374,12 @@ impl Worker {
             }
             if self.has_given_away() {
                 return Job::RemoveOne;
+            }
+            if !self.to_index.is_empty() {
+                return Job::IndexOneMore;
+            }
+            if !self.packing.to_look_at.is_empty() && state.failed.is_none() {
+                return Job::PackOne;
             }
         }
     }

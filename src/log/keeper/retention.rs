@@ -21,6 +21,7 @@ use std::time::Duration;
 use super::{Keeper, State, Worker};
 use crate::format::base::{BASE_BYTES_MAX, Base};
 use crate::ids::SegmentNo;
+use crate::log::indexes;
 use crate::log::meta::{Past, Remembers};
 use crate::log::segment::Segment;
 use crate::log::segments::{Beginning, BlockError, Segments};
@@ -188,6 +189,9 @@ impl Worker {
         self.write_base(&cut)?;
         self.kept.remembers.forget_below(cut.beginning.lsn);
         let gone = self.kept.segments.begin_at(cut.beginning, cut.position.segment());
+        for number in gone.keys() {
+            let _ = self.disk.remove(&indexes::file_name(*number)); // an open removes what is left
+        }
         self.log_bytes -= gone.values().map(|segment| segment.header.bytes).sum::<u64>();
         self.maker.given_away.extend(gone.into_values());
         // What these fences kill is away with its segments; the next write of the superblock goes without them.

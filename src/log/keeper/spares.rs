@@ -125,7 +125,16 @@ impl Worker {
         let (number, salt) = (self.next_segment, self.entropy.next_u64());
         // A number is never used twice, whatever becomes of the attempt.
         self.next_segment = self.next_segment.next();
-        SegmentHeader { align: self.align, log_id: self.log_id, number, bytes, generation, salt, prepared_ts_ns }
+        SegmentHeader {
+            align: self.align,
+            log_id: self.log_id,
+            number,
+            bytes,
+            packed: false,
+            generation,
+            salt,
+            prepared_ts_ns,
+        }
     }
 
     /// A spare of a segment that was given away, if one will do.
@@ -191,7 +200,7 @@ impl Worker {
     }
 
     /// Why a file of `bytes` should not even be tried.
-    fn want_of_room(&self, bytes: u64) -> Option<String> {
+    pub(super) fn want_of_room(&self, bytes: u64) -> Option<String> {
         let free = self.disk.available_bytes().ok()?; // not known: trying will tell
         let min_free = self.policy.min_free;
         (free < bytes.saturating_add(min_free)).then(|| {
@@ -202,7 +211,7 @@ impl Worker {
         })
     }
 
-    fn note_doubt(&mut self, not_made: &NotMade) {
+    pub(super) fn note_doubt(&mut self, not_made: &NotMade) {
         if not_made.names_in_doubt {
             let reason = format!("{}: whether segments made from now on keep their names is not known", not_made.error);
             self.maker.names_in_doubt.get_or_insert(reason);
