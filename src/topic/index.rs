@@ -234,10 +234,17 @@ impl Index {
         }
     }
 
-    fn extend(&self, lsn: Lsn, run: &Run) {
+    /// Adds the entries of one atomic group. Those of a topic all at once: a reader who came between two blocks of a batch would see
+    /// part of it.
+    fn extend(&self, group: &[BlockMeta]) {
         let topics = self.topics.read().expect("no holder of this lock panics");
-        if let Some(Some(topic)) = topics.by_id.get(run.topic.get() as usize) {
-            topic.extend(lsn, run);
+        let visible = group.iter().filter(|block| block.txn.is_none());
+        let runs: Vec<_> = visible.flat_map(|block| block.runs.iter().map(|run| (block.lsn, run))).collect();
+        for of_one_topic in runs.chunk_by(|a, b| a.1.topic == b.1.topic) {
+            let id = of_one_topic[0].1.topic.get() as usize;
+            if let Some(Some(topic)) = topics.by_id.get(id) {
+                topic.extend(of_one_topic);
+            }
         }
     }
 }
@@ -252,12 +259,12 @@ impl Topics {
 
 impl Sink for Index {
     fn publish(&self, blocks: &[BlockMeta]) {
-        for block in blocks {
-            self.control(block);
-            match block.txn {
-                Some(txn) => self.stage(txn, block),
-                None => block.runs.iter().for_each(|run| self.extend(block.lsn, run)),
+        for group in blocks.chunk_by(|block, _| block.remaining > 0) {
+            for block in group {
+                self.control(block);
+                block.txn.iter().for_each(|txn| self.stage(*txn, block));
             }
+            self.extend(group);
         }
         if let Some(last) = blocks.last() {
             let mut history = self.history.write().expect("no holder of this lock panics");
@@ -307,9 +314,9 @@ impl Topic {
         })
     }
 
-    fn extend(&self, lsn: Lsn, run: &Run) {
+    fn extend(&self, runs: &[(Lsn, &Run)]) {
         let mut entries = self.entries.write().expect("no holder of this lock panics");
-        entries.extend(lsn, run.first_offset, run.entries);
+        runs.iter().for_each(|(lsn, run)| entries.extend(*lsn, run.first_offset, run.entries));
     }
 
     fn extend_staged(&self, part: &CommittedTopic, batch: &OpenBatch, ts_ns: u64) {

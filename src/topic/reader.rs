@@ -3,6 +3,7 @@
 //! Layer: topic. Uses `log` for blocks. Shows what is published, and nothing else is in the index.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -130,7 +131,7 @@ impl Reader<'_> {
         if offset < info.first_offset {
             return Err(ReadError::Trimmed { topic: name.into(), asked: offset, first_offset: info.first_offset });
         }
-        let mut batch = Gathered::new(&topic, offset, limit);
+        let mut batch = Gathered::new(&topic, offset..info.next_offset, limit);
         while !batch.is_full() && batch.next_offset < info.next_offset {
             let refs = topic.blocks_from(batch.next_offset, REFS_AT_A_TIME);
             let before = batch.next_offset;
@@ -223,6 +224,8 @@ struct Gathered<'a> {
     topic: &'a Topic,
     id: TopicId,
     next_offset: u64,
+    /// The end of the topic when the read began: what has been published since may be cut within a batch.
+    end: u64,
     limit: ReadLimit,
     bytes: usize,
     /// The next entry would pass the limit.
@@ -231,13 +234,14 @@ struct Gathered<'a> {
 }
 
 impl Gathered<'_> {
-    fn new(topic: &Topic, offset: u64, limit: ReadLimit) -> Gathered<'_> {
+    fn new(topic: &Topic, offsets: Range<u64>, limit: ReadLimit) -> Gathered<'_> {
         let id = topic.slot.id().expect("a topic that is found is defined");
-        Gathered { topic, id, next_offset: offset, limit, bytes: 0, full: false, entries: Vec::new() }
+        let Range { start: next_offset, end } = offsets;
+        Gathered { topic, id, next_offset, end, limit, bytes: 0, full: false, entries: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
-        self.full || self.entries.len() >= self.limit.entries.max(1)
+        self.full || self.next_offset >= self.end || self.entries.len() >= self.limit.entries.max(1)
     }
 
     fn bytes_left(&self) -> usize {

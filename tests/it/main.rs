@@ -15,7 +15,9 @@ mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
 mod cursors;
+mod examples;
 mod faces_wal_writer;
+mod faces_walrus;
 mod full_disk;
 mod levels;
 mod packing;

@@ -5,6 +5,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::commit::error::AppendError;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD};
 use crate::log::recovery::OpenError;
 use crate::topic::cursor::CursorError;
 use crate::topic::reader::ReadError;
@@ -13,8 +14,25 @@ pub(super) fn invalid_input(text: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text.into())
 }
 
-pub(super) fn batch_in_progress() -> io::Error {
-    io::Error::new(ErrorKind::WouldBlock, "a batch to this topic is in progress")
+// These begin with the original's words: there are programs that look for them.
+
+pub(super) fn too_many_entries(entries: usize) -> io::Error {
+    invalid_input(format!("batch exceeds {BATCH_ENTRIES_MAX} entry limit: it has {entries}"))
+}
+
+pub(super) fn too_many_bytes(bytes: u64) -> io::Error {
+    let text = "batch exceeds 10GB limit";
+    invalid_input(format!(
+        "{text}: it has {bytes} bytes with {BATCH_ENTRY_OVERHEAD} for each entry, at most {BATCH_BYTES_MAX}"
+    ))
+}
+
+pub(super) fn batch_before_append() -> io::Error {
+    io::Error::new(ErrorKind::WouldBlock, "batch write in progress for this topic")
+}
+
+pub(super) fn batch_before_batch() -> io::Error {
+    io::Error::new(ErrorKind::WouldBlock, "another batch write already in progress for this topic")
 }
 
 pub(super) fn no_descriptors() -> io::Error {

@@ -26,8 +26,8 @@ pub(super) fn make(root: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(root)
 }
 
-/// A key as the name of a folder: letters, digits, `-`, `_` and `.` stay, the rest becomes `_`. Where nothing of it would be left, and where
-/// it would lead out of the folder, the key's sum stands in.
+/// A key as the name of a folder: letters, digits, `-`, `_` and `.` stay, the rest becomes `_`. Where nothing of it would be left, and
+/// where it would lead out of the folder, the key's sum stands in.
 fn folder_of(key: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     let name: String = key.chars().map(keep).collect();

@@ -60,8 +60,8 @@ pub struct Entry {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Handles on one folder in one process share the log and the read positions; how often it is flushed, and how the disk is reached, the first
-/// of them decides. Another process gets an error of kind `ResourceBusy`. The
+/// Handles on one folder in one process share the log and the read positions; how often it is flushed, and how the disk is reached, the
+/// first of them decides. Another process gets an error of kind `ResourceBusy`. The
 /// last handle to go closes the log.
 ///
 /// # Errors

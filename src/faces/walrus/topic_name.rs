@@ -1,7 +1,8 @@
 //! Topic names that the engine would refuse, in a form that it takes.
 //!
-//! A name that it takes stays as it is, so that other users of the log find it. In one that it refuses, `%`, `/` and control characters are
-//! percent-encoded; and so is a name that looks encoded already, or two names could meet. Nothing else changes, and no two names become one.
+//! A name that it takes stays as it is, so that other users of the log find it. In one that it refuses, `%`, `/` and control characters
+//! are percent-encoded; and so is a name that looks encoded already, or two names could meet. Nothing else changes, and no two names
+//! become one.
 //!
 //! Layer: faces.
 

@@ -33,7 +33,7 @@ impl<'a> BatchFlag<'a> {
     fn take(flag: &'a AtomicBool) -> io::Result<BatchFlag<'a>> {
         match flag.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(BatchFlag(flag)),
-            Err(_) => Err(error::batch_in_progress()),
+            Err(_) => Err(error::batch_before_batch()),
         }
     }
 }
@@ -53,7 +53,7 @@ impl Walrus {
     pub fn append_for_topic(&self, col_name: &str, raw_bytes: &[u8]) -> io::Result<()> {
         let topic = self.shared.topic(col_name)?;
         if topic.batch_in_progress.load(Ordering::Acquire) {
-            return Err(error::batch_in_progress());
+            return Err(error::batch_before_append());
         }
         let options = AppendOptions { level: self.level, expect_offset: None };
         let entries = vec![Bytes::copy_from_slice(raw_bytes)];
@@ -61,8 +61,8 @@ impl Walrus {
         Ok(())
     }
 
-    /// Appends up to 2,000 entries and 10 GB (10 x 2^30 bytes, payload and 24 bytes an entry) to one topic, all or nothing: readers see all of
-    /// it once it is durable, and after a failure or a power cut there is all of it or what was there before. No entries are no batch.
+    /// Appends up to 2,000 entries and 10 GB (10 x 2^30 bytes, payload and 24 bytes an entry) to one topic, all or nothing: readers see all
+    /// of it once it is durable, and after a failure or a power cut there is all of it or what was there before. No entries are no batch.
     ///
     /// Batches to different topics go on together.
     ///
@@ -99,15 +99,11 @@ impl Walrus {
 /// The bytes of a batch, payload and what each entry counts beside it.
 fn validate(batch: &[&[u8]]) -> io::Result<u64> {
     if batch.len() > BATCH_ENTRIES_MAX {
-        let text = format!("a batch has at most {BATCH_ENTRIES_MAX} entries, this one has {}", batch.len());
-        return Err(error::invalid_input(text));
+        return Err(error::too_many_entries(batch.len()));
     }
     let bytes: u64 = batch.iter().map(|entry| entry.len() as u64 + BATCH_ENTRY_OVERHEAD).sum();
     if bytes > BATCH_BYTES_MAX {
-        let text = format!(
-            "a batch has at most {BATCH_BYTES_MAX} bytes with {BATCH_ENTRY_OVERHEAD} for each entry, this one has {bytes}"
-        );
-        return Err(error::invalid_input(text));
+        return Err(error::too_many_bytes(bytes));
     }
     Ok(bytes)
 }

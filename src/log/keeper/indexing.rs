@@ -72,6 +72,10 @@ impl Worker {
         let Some(segment) = segments.last().filter(|segment| segment.number() == sealed.number) else {
             return; // given away meanwhile
         };
+        // Never the room that the next spare or the next base needs: an index only saves time.
+        if self.want_of_room(self.next_bytes()).is_some() {
+            return;
+        }
         let Sealed { number, prev_chain, blocks } = sealed;
         let incarnation = self.superblock.now.incarnation;
         let index = SegmentIndex { header: segment.header, incarnation, prev_chain, blocks };
