@@ -395,7 +395,8 @@ pub(crate) fn peek_total_len(bytes: &[u8], align: usize) -> Result<usize, Corrup
         return Err(Corrupt::field("envelope: magic", 0));
     }
     let total_len = get_u32(bytes, TOTAL_LEN_AT) as usize;
-    if total_len == 0 || total_len > BLOCK_BYTES_MAX || !total_len.is_multiple_of(align) {
+    let possible = ENVELOPE_BYTES + HEADER_BYTES..=BLOCK_BYTES_MAX;
+    if !possible.contains(&total_len) || !total_len.is_multiple_of(align) {
         return Err(Corrupt::field("envelope: length", TOTAL_LEN_AT));
     }
     Ok(total_len)

@@ -273,7 +273,14 @@ fn highest_mark(specimen: &Specimen, blow: &Blow, hit: &[u64]) -> u64 {
 fn open(specimen: &Specimen, struck: &SimDisk, seen: &Seen, write: bool) -> Result<(), String> {
     let disk = struck.copy();
     let bytes = SEGMENT_BYTES as u64;
-    let options = Options { segment_bytes_first: bytes, segment_bytes_max: bytes, seed: Some(9), ..Options::default() };
+    let options = Options {
+        segment_bytes_first: bytes,
+        segment_bytes_max: bytes,
+        // As the command opens: by the blocks. What an opening by its indexes does is in `packed`.
+        check_bytes_max: 1 << 30,
+        seed: Some(9),
+        ..Options::default()
+    };
     match (Engine::open_sim(&disk, options), seen.damage.first()) {
         (Err(OpenError::Damaged(damage)), Some(named)) if damage == *named => {
             // A refused opening may flush, nothing else. (An operation in words begins with what it is.)

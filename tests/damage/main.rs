@@ -11,6 +11,7 @@
 
 mod judge;
 mod layout;
+mod packed;
 mod sites;
 mod specimen;
 mod stories;
