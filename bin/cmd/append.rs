@@ -19,12 +19,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
-use walrus_node::{Acked, Acks, AppendError, Appender, ClientError, Engine, IoMode, Options, Receipt, Ticket};
+use walrus_node::{Acked, Acks, Appender, ClientError, Engine, IoMode, Options, Receipt, Ticket};
 
 use crate::at::{At, NodeAt};
 use crate::cli::Append;
 use crate::fail::{self, Exit, Failure};
-use crate::lines::{Batch, Lines, too_long};
+use crate::lines::{Batch, Lines};
 use crate::logging::warn;
 use crate::output::Output;
 use crate::remote;
@@ -191,20 +191,8 @@ impl Feeder {
     }
 
     fn append(&self, batch: Batch) -> Sent {
-        let Batch { first_line, entries } = batch;
-        // A handful of lengths, kept only for the message: the log takes the entries.
-        let lens: Vec<usize> = entries.iter().map(bytes::Bytes::len).collect();
-        self.log.append_batch(&self.topic, entries).map_err(|error| match error {
-            AppendError::TooLarge { max, .. } => match lens.iter().position(|len| *len as u64 > max) {
-                Some(at) => too_long(first_line + at as u64, self.lines.name(), max),
-                None => {
-                    let last_line = first_line + lens.len() as u64 - 1;
-                    let place = format!("lines {first_line} to {last_line} of {}", self.lines.name());
-                    fail::append(&self.dir, &error).context(place).hint("fewer lines in a batch: --batch N")
-                }
-            },
-            error => fail::append(&self.dir, &error),
-        })
+        // No batch of the command is too large for the log: `lines` bounds both.
+        self.log.append_batch(&self.topic, batch.entries).map_err(|error| fail::append(&self.dir, &error))
     }
 }
 

@@ -39,7 +39,7 @@ async fn a_follower_catches_up_from_disk_goes_on_live_and_serves_the_same_entrie
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_of_two_thousand_and_entries_of_a_megabyte_arrive_whole() {
+async fn batches_of_two_thousand_entries_in_fragments_and_staged_batches_arrive_whole() {
     let house = House::new();
     let leader = house.leader().await;
     let follower = house.follower(&leader).await;
@@ -47,10 +47,14 @@ async fn batches_of_two_thousand_and_entries_of_a_megabyte_arrive_whole() {
     append(&client, "many", &lines(0..6000), 2000).await;
     let big: Vec<_> = (0..12u8).map(|i| Bytes::from(vec![i; 1_000_000])).collect();
     append(&client, "big", &big, 6).await;
+    // Each is cut into fragments, and two of them together are more than a commit group: staged.
+    let huge: Vec<_> = (0..4u8).map(|i| Bytes::from(vec![i; 3_900_000])).collect();
+    append(&client, "huge", &huge, 2).await;
     level(&leader, &follower).await;
     let reader = house.client(&follower).await;
     assert_eq!(read_all(&reader, "many").await, lines(0..6000));
     assert_eq!(read_all(&reader, "big").await, big);
+    assert!(read_all(&reader, "huge").await == huge);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
