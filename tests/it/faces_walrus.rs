@@ -102,16 +102,16 @@ fn batches_to_two_topics_go_on_together() {
         for topic in ["a", "b"] {
             let (wal, finished) = (&wal, &finished);
             scope.spawn(move || {
-                append_batch(wal, topic, &batch_of(100, topic)).unwrap();
+                append_batch(wal, topic, &batch_of(200, topic)).unwrap();
                 finished.fetch_add(1, Ordering::SeqCst);
             });
         }
-        wait_for_blocks(&disk, before, 2); // each is one block, so both are under way at once
+        wait_for_blocks(&disk, before, 2); // each fills a block, so both are under way at once
         assert_eq!(finished.load(Ordering::SeqCst), 0);
         drop(hold);
     });
     for topic in ["a", "b"] {
-        assert_eq!(read_all(&wal, topic, true)[1..], batch_of(100, topic));
+        assert_eq!(read_all(&wal, topic, true)[1..], batch_of(200, topic));
     }
 }
 
@@ -415,6 +415,32 @@ fn every_schedule_keeps_what_was_appended_across_a_clean_restart() {
 }
 
 /// An entry that says which batch it belongs to, how large that is, and its place in it.
+#[test]
+fn files_whose_entries_have_all_been_consumed_are_given_back_and_those_of_a_topic_nobody_reads_are_kept() {
+    let folder = folder();
+    let log = Engine::open(folder.path(), small()).unwrap();
+    let wal = Walrus::over(log.clone(), STRICT);
+    let entry = vec![7; 50_000];
+    wal.append_for_topic("nobody", b"kept").unwrap();
+    for _ in 0..300 {
+        wal.append_for_topic("read", &entry).unwrap();
+    }
+    assert_eq!(read_all(&wal, "read", true).len(), 300);
+    assert_eq!(log.topic("read").unwrap().first_offset, 0, "the first file has an entry that nobody has read");
+    assert!(wal.read_next("nobody", true).unwrap().is_some());
+    for _ in 0..100 {
+        wal.append_for_topic("read", &entry).unwrap();
+    }
+    while wal.read_next("read", true).unwrap().is_some() {}
+    assert!(log.topic("read").unwrap().first_offset > 200, "{:?}", log.topic("read"));
+    assert!(log.status().log_bytes < 10 << 20, "{} bytes are kept", log.status().log_bytes);
+    drop((wal, log));
+    let wal = Walrus::over(Engine::open(folder.path(), small()).unwrap(), STRICT);
+    assert!(wal.read_next("read", true).unwrap().is_none() && wal.read_next("nobody", true).unwrap().is_none());
+    wal.append_for_topic("read", b"next").unwrap();
+    assert_eq!(wal.read_next("read", true).unwrap().unwrap().data, b"next");
+}
+
 fn labelled(writer: usize, batch: usize, size: usize) -> Vec<Vec<u8>> {
     (0..size).map(|i| format!("{writer} {batch} {size} {i} {}", "x".repeat(i * 7 % 90)).into_bytes()).collect()
 }

@@ -54,7 +54,8 @@ impl Walrus {
         if !checkpoint || position.ahead.is_empty() {
             return Ok(position.ahead.front().map(|data| Entry { data: data.clone() }));
         }
-        self.consume(&topic, &mut position, 1)?;
+        let bytes = position.ahead.front().map_or(0, Vec::len);
+        self.consume(&topic, &mut position, 1, bytes)?;
         Ok(position.ahead.pop_front().map(|data| Entry { data }))
     }
 
@@ -72,7 +73,8 @@ impl Walrus {
             return Err(error::no_descriptors());
         }
         if checkpoint && !entries.is_empty() {
-            self.consume(&topic, &mut position, entries.len() as u64)?;
+            let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+            self.consume(&topic, &mut position, entries.len() as u64, bytes)?;
             let read_already = entries.len().min(position.ahead.len());
             position.ahead.drain(..read_already);
         }
@@ -90,14 +92,15 @@ impl Walrus {
         }
     }
 
-    /// Moves the position past `n` entries, durably first if it is due.
-    fn consume(&self, topic: &Topic, position: &mut Position, n: u64) -> io::Result<()> {
+    /// Moves the position past `n` entries of so many bytes, durably first if it is due.
+    fn consume(&self, topic: &Topic, position: &mut Position, n: u64, bytes: usize) -> io::Result<()> {
         let (next, unsaved) = (position.next + n, position.unsaved + n);
         let due = unsaved >= self.consistency.persist_every();
         if due {
             self.shared.log.set_cursor(CURSOR, &topic.name, next).map_err(error::of_cursor)?;
         }
         (position.next, position.unsaved) = (next, if due { 0 } else { unsaved });
+        self.shared.give_back_after(bytes);
         Ok(())
     }
 }

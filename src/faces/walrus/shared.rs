@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use super::options::{FsyncSchedule, engine_options};
@@ -26,7 +26,13 @@ pub(super) struct Shared {
     /// The log is reached through mapped files.
     pub(super) mapped: bool,
     topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
+    /// Bytes consumed since files were last given back.
+    consumed_bytes: AtomicU64,
 }
+
+/// After so many bytes have been consumed it is looked whether files can be given back: a look costs a few writes of the disk, a file is
+/// 16 MiB and more.
+const LOOK_AFTER_BYTES: u64 = 4 << 20;
 
 /// What is known of a topic beside the log.
 pub(super) struct Topic {
@@ -74,7 +80,7 @@ pub(super) fn open(root: &Path, schedule: FsyncSchedule) -> io::Result<Arc<Share
 impl Shared {
     pub(super) fn new(log: Engine) -> Shared {
         let mapped = log.status().io == "mmap";
-        Shared { log, mapped, topics: RwLock::default() }
+        Shared { log, mapped, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
     }
 
     /// What is known of a topic; its read position is the durable one when it is first asked for.
@@ -93,6 +99,19 @@ impl Shared {
             Arc::new(Topic { name: in_the_log, batch_in_progress, position })
         });
         Ok(Arc::clone(topic))
+    }
+
+    /// Gives back the files whose entries have all been consumed, durably, by the readers of their topics; now and then. A topic that was
+    /// never read keeps its files. That it fails is no matter of the reader, and is tried again.
+    pub(super) fn give_back_after(&self, bytes: usize) {
+        let consumed = self.consumed_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if consumed < LOOK_AFTER_BYTES {
+            return;
+        }
+        self.consumed_bytes.store(0, Ordering::Relaxed);
+        let positions = self.log.cursors().into_iter().filter(|cursor| cursor.name == CURSOR);
+        let needed = positions.map(|cursor| (cursor.topic, cursor.offset)).collect();
+        let _ = self.log.trim_topics(&needed);
     }
 
     /// Entries behind a topic's read position.
