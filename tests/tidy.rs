@@ -113,6 +113,7 @@ const SEAM: &[&str] = &[
     "src/storage/conformance.rs",
     "src/engine/mod.rs",
     "src/engine/viewer.rs",
+    "src/engine/repair.rs",
 ];
 
 const COLUMNS_MAX: usize = 140;

@@ -16,6 +16,7 @@ mod leader;
 mod mirror;
 mod oracle;
 mod random;
+mod repair;
 mod retention;
 mod slots;
 

@@ -14,6 +14,8 @@ mod cli_folder;
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+#[cfg(feature = "cli")]
+mod cli_repair;
 mod cursors;
 mod examples;
 mod faces_wal_writer;
