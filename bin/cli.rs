@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Dump(Dump),
     Diff(Diff),
     Repair(Repair),
+    Explain(Explain),
     #[command(subcommand)]
     Cert(Cert),
 }
@@ -278,6 +279,20 @@ pub(crate) struct Repair {
     /// The certificates for it
     #[arg(long, value_name = "DIR")]
     pub(crate) tls: Option<PathBuf>,
+}
+
+/// Say what a code means, and what to type next
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  walrus-node explain                 all of them
+  walrus-node explain 65              an exit code
+  walrus-node explain indeterminate   how an append ended
+  walrus-node explain net-12          a code of the network")]
+pub(crate) struct Explain {
+    /// The code; without it they are listed
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
 }
 
 /// Make and check certificates: who may connect, and what for

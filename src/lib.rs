@@ -92,6 +92,8 @@ pub use topic::{InvalidName, check_name};
 
 #[cfg(feature = "replication")]
 pub use node::{Node, NodeConfig, NodeError};
+#[cfg(feature = "replication")]
+pub use wire::code::codes;
 
 /// Certificates for nodes and clients: a CA and what it issues, in one call each.
 #[cfg(feature = "replication")]

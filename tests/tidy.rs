@@ -894,6 +894,17 @@ fn unfinished_code_is_found() {
 }
 
 #[test]
+fn every_test_that_a_guarantee_names_exists() {
+    let page = read("docs/GUARANTEES.md");
+    let is_test = |word: &&str| word.len() > 30 && word.bytes().all(|byte| is_word(byte) && !byte.is_ascii_uppercase());
+    let named: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    let sources = repository();
+    let is_there = |name: &str| sources.iter().any(|source| source.code.contains(&format!("fn {name}(")));
+    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(named.len() > 20 && missing.is_empty(), "of {} tests these do not exist: {missing:?}", named.len());
+}
+
+#[test]
 fn every_section_of_the_drawn_pages_is_cited_and_every_citation_has_its_section() {
     let sources = repository();
     for page in PAGES.iter().filter(|page| root().join(page).exists()) {

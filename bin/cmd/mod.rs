@@ -5,6 +5,7 @@ mod cert;
 mod demo;
 mod diff;
 mod dump;
+mod explain;
 mod repair;
 mod serve;
 mod status;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command, io: IoMode) -> Result<(), Failure> {
         Command::Dump(args) => dump::run(&args, io),
         Command::Diff(args) => diff::run(&args, io),
         Command::Repair(args) => repair::run(&args, io),
+        Command::Explain(args) => explain::run(&args),
         Command::Serve(args) => serve::run(args, io),
         Command::Cert(command) => cert::run(command),
         Command::Demo(args) => demo::run(&args, io),

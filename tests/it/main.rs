@@ -9,6 +9,8 @@ mod cli_damage;
 #[cfg(feature = "cli")]
 mod cli_demo;
 #[cfg(feature = "cli")]
+mod cli_explain;
+#[cfg(feature = "cli")]
 mod cli_folder;
 #[cfg(feature = "cli")]
 mod cli_help;
