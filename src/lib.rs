@@ -69,7 +69,7 @@ pub use commit::ticket::{Outcome, Receipt, Ticket};
 pub use commit::watermark::Watermark;
 pub use engine::{
     AppendOptions, ApplyError, BatchWriter, BlockInfo, CloseError, Engine, EntryInfo, Following, Options, Repaired,
-    Status, Tailer, Tip, Verification, Viewer, accept_loss,
+    RetryPolicy, Status, Tailer, Tip, Verification, Viewer, accept_loss,
 };
 pub use faces::wal_writer::WalWriter;
 pub use faces::walrus::{

@@ -94,6 +94,7 @@ const CLOCKS_ALLOWED: &[(&str, &str, &str)] = &[
     ("src/engine/build.rs", "Instant::now", "the commit thread's deadlines of flushes that nobody waits for"),
     ("src/commit/alarm.rs", "Instant::now", "wakes the commit thread at such a deadline"),
     ("src/commit/alarm.rs", "wait_timeout", "the same, asleep"),
+    ("src/engine/retry.rs", "thread::sleep", "a caller who has asked to wait before the next try"),
     ("src/engine/tailer.rs", "Instant::now", "the deadline of a caller who waits"),
     ("src/commit/watermark.rs", "wait_timeout_while", "the same caller, asleep"),
     ("src/log/keeper/mod.rs", "wait_timeout", "an idle log refreshes its hint"),

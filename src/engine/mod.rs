@@ -16,6 +16,7 @@ mod mirror;
 mod options;
 mod reign;
 mod repair;
+mod retry;
 mod space;
 mod status;
 mod tailer;
@@ -34,6 +35,7 @@ pub use options::{AppendOptions, Options};
 #[cfg(feature = "sim")]
 pub use repair::accept_loss_sim;
 pub use repair::{Repaired, accept_loss};
+pub use retry::RetryPolicy;
 pub use status::Status;
 pub use tailer::Tailer;
 pub use viewer::{BlockInfo, EntryInfo, Verification, Viewer};

@@ -4,13 +4,29 @@
 //! What the log does about it is drawn in `src/commit/fence.rs`.
 
 use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
-use walrus_node::{AppendError, Engine, Level, Options};
+use walrus_node::{AppendError, Engine, FlushEvery, Level, Options};
 
 use crate::enumerate::{Effort, Recording, Writing, enumerate_within, look};
-use crate::leader::{batch, options};
+use crate::leader::{batch, batch_of_any_level, options};
 use crate::mirror::{catch_up, leader_history};
 use crate::oracle::{Batch, Promised, Submitted, mark_acknowledged, mark_may_go};
 use crate::random::Random;
+
+/// What kind of run is struck.
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    /// Bytes that retention keeps.
+    retain_bytes: Option<u64>,
+    /// Appends at both durability levels, and flushes that nobody waits for.
+    mixed: bool,
+}
+
+impl Shape {
+    fn options(self, seed: u64) -> Options {
+        let flush_every = FlushEvery { entries: self.mixed.then_some(30), interval: None };
+        Options { retain_bytes: self.retain_bytes, flush_every, ..options(seed) }
+    }
+}
 
 /// How a run with faults in it went.
 struct Faulted {
@@ -18,9 +34,11 @@ struct Faulted {
     /// Everything that may be in the log: what was acknowledged, and what nothing is known of. Not what was rolled back.
     submitted: Submitted,
     acknowledged: usize,
+    /// Those of them that a power cut must leave: up to the last that was acknowledged as durable.
+    durable: usize,
     /// A batch that was rolled back, if one was: it may be seen before the answer, and never after it.
     rolled_back: Vec<Batch>,
-    retain_bytes: Option<u64>,
+    shape: Shape,
     fired: u64,
     halted: bool,
     survived: u64,
@@ -30,25 +48,29 @@ struct Faulted {
 
 const BATCHES: usize = 16;
 
-fn run_with(faults: &[Fault], seed: u64, retain_bytes: Option<u64>) -> Faulted {
+fn run_with(faults: &[Fault], seed: u64, shape: Shape) -> Faulted {
     let disk = SimDisk::new(seed);
-    let log = Engine::open_sim(&disk, Options { retain_bytes, ..options(seed) }).expect("the fault comes later");
+    let log = Engine::open_sim(&disk, shape.options(seed)).expect("the fault comes later");
     faults.iter().for_each(|fault| disk.fail(*fault));
     let mut random = Random(seed);
     let (mut submitted, mut rolled_back) = (Submitted::default(), Vec::new());
-    let (mut acknowledged, mut struck_from) = (0, 0);
+    let (mut acknowledged, mut durable, mut struck_from) = (0, 0, 0);
     for number in 0..BATCHES {
         if disk.faults_fired() == 0 {
             struck_from = disk.trace_len();
         }
-        let batch = batch(&mut random, number);
-        mark_may_go(&disk, if retain_bytes.is_some() { number } else { 0 });
+        let batch = if shape.mixed { batch_of_any_level } else { batch }(&mut random, number);
+        mark_may_go(&disk, if shape.retain_bytes.is_some() { number } else { 0 });
         match batch.append(&log).and_then(|ticket| ticket.wait()) {
             Ok(_) => {
                 assert_eq!(acknowledged, number, "nothing is acknowledged behind a failure");
-                submitted.batches.push(batch);
                 acknowledged += 1;
-                mark_acknowledged(&disk, acknowledged, Level::Durable);
+                // Between a failed flush and the rewrite behind it a SIGKILL may take what was acknowledged as written, too.
+                if batch.level == Level::Durable {
+                    durable = acknowledged;
+                    mark_acknowledged(&disk, durable, Level::Durable);
+                }
+                submitted.batches.push(batch);
             }
             Err(AppendError::Full { .. }) => break,
             Err(AppendError::RolledBack { .. }) => {
@@ -78,8 +100,9 @@ fn run_with(faults: &[Fault], seed: u64, retain_bytes: Option<u64>) -> Faulted {
         disk,
         submitted,
         acknowledged,
+        durable,
         rolled_back,
-        retain_bytes,
+        shape,
         fired,
         halted,
         survived: status.failures_survived,
@@ -92,11 +115,11 @@ fn restart(run: &Faulted, what: &str, nth: u64) {
     let end = run.disk.trace_len();
     for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Seeded(nth), Survivors::Seeded(nth + 999)] {
         let restarted = run.disk.crash(end, &survivors);
-        let promised = Promised { batches: run.acknowledged, ..Promised::before(&run.disk, end, Level::Durable) };
+        let promised = Promised { batches: run.durable, ..Promised::before(&run.disk, end, Level::Durable) };
         let seen = look(&run.submitted, &restarted, &promised)
             .unwrap_or_else(|error| panic!("{error}\n  {what}, {survivors:?}"));
-        let log = Engine::open_sim(&restarted, Options { retain_bytes: run.retain_bytes, ..options(nth) })
-            .unwrap_or_else(|error| panic!("{error}: {what}"));
+        let log =
+            Engine::open_sim(&restarted, run.shape.options(nth)).unwrap_or_else(|error| panic!("{error}: {what}"));
         log.append("later", "after the restart").unwrap().wait().unwrap();
         let shown: u64 = log.topics().iter().map(|topic| topic.next_offset).sum();
         let expected: usize = run.submitted.batches[..seen.end].iter().map(|batch| batch.entries.len()).sum();
@@ -117,14 +140,14 @@ struct Tally {
 /// Strikes the first, second, ... operation of a kind until the run has no more of them; each run is restarted, and, where `crashes`
 /// says so, cut at every operation from the struck one on.
 fn strike_each(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool) -> Tally {
-    strike_each_of(name, faults, crashes, None)
+    strike_each_of(name, faults, crashes, Shape::default())
 }
 
-/// The same in runs that keep so many bytes.
-fn strike_each_of(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool, retain_bytes: Option<u64>) -> Tally {
+/// The same in runs of another kind.
+fn strike_each_of(name: &str, faults: impl Fn(u64) -> Vec<Fault>, crashes: bool, shape: Shape) -> Tally {
     let mut tally = Tally::default();
     for nth in 1.. {
-        let run = run_with(&faults(nth), 7, retain_bytes);
+        let run = run_with(&faults(nth), 7, shape);
         if run.fired == 0 {
             crate::report(&format!("{name}: {tally:?}"));
             assert!(nth > 1, "a fault that never fires proves nothing");
@@ -150,7 +173,7 @@ fn crash_around(run: Faulted) -> usize {
     let mut submitted = run.submitted;
     // Cut before the second fence is durable, a batch that is to be rolled back may still be seen.
     submitted.batches.extend(run.rolled_back);
-    let writing = if run.retain_bytes.is_some() { Writing::Trimming } else { Writing::Leader };
+    let writing = if run.shape.retain_bytes.is_some() { Writing::Trimming } else { Writing::Leader };
     let recording = Recording { disk: run.disk, submitted, writing };
     assert!(range.end <= answered);
     enumerate_within(&recording, range, Effort::FAULTS)
@@ -181,6 +204,19 @@ fn a_failed_flush_is_never_tried_again_on_its_file_and_its_group_is_written_agai
 }
 
 #[test]
+fn a_failure_with_written_entries_above_the_durable_end_costs_nothing_that_was_acknowledged_as_durable() {
+    let mixed = Shape { mixed: true, ..Shape::default() };
+    for kind in [FaultKind::Write, FaultKind::Flush] {
+        let name = format!("each {kind:?} at mixed levels");
+        let crashes = kind == FaultKind::Flush;
+        let tally = strike_each_of(&name, |nth| vec![one(kind, nth, FaultError::Io, false)], crashes, mixed);
+        assert!(tally.survived > 3, "{tally:?}");
+    }
+    let for_good = |nth| vec![one(FaultKind::Flush, nth, FaultError::Io, true)];
+    assert!(strike_each_of("each Flush at mixed levels and all behind it", for_good, false, mixed).halted > 3);
+}
+
+#[test]
 fn when_nothing_works_any_more_the_log_halts_and_a_restart_has_every_acknowledged_entry() {
     for kind in [FaultKind::Write, FaultKind::Flush] {
         let name = format!("each {kind:?} and all behind it");
@@ -206,14 +242,14 @@ fn a_batch_whose_rewrite_fails_too_is_rolled_back_and_never_comes_back() {
 
 #[test]
 fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
-    let run = run_with(&[one(FaultKind::Create, 1, FaultError::Full, true)], 7, None);
+    let run = run_with(&[one(FaultKind::Create, 1, FaultError::Full, true)], 7, Shape::default());
     assert!(run.fired > 0 && !run.halted);
     assert!(run.acknowledged < BATCHES, "the run needs more segments than there were");
     look(&run.submitted, &run.disk.copy(), &Promised::batches(run.acknowledged)).unwrap();
 }
 
 /// Three segments of 64 KiB: those of the run come round several times.
-const KEEP: Option<u64> = Some(3 * (64 << 10));
+const KEEP: Shape = Shape { retain_bytes: Some(3 * (64 << 10)), mixed: false };
 
 #[test]
 fn a_failure_while_segments_come_round_costs_no_acknowledged_entry() {

@@ -41,7 +41,7 @@ pub(crate) fn batch(random: &mut Random, number: usize) -> Batch {
 }
 
 /// The same, durable or written by a coin.
-fn batch_of_any_level(random: &mut Random, number: usize) -> Batch {
+pub(crate) fn batch_of_any_level(random: &mut Random, number: usize) -> Batch {
     let batch = batch(random, number);
     let level = if random.below(3) == 0 { Level::Durable } else { Level::Written };
     Batch { level, ..batch }

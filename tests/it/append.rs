@@ -131,3 +131,31 @@ fn a_hundred_openings_in_a_row_that_end_without_order_do_not_fill_the_table_of_f
     }
     assert_eq!(payloads(&Engine::open_sim(&disk, small()).unwrap(), "t").len(), 100);
 }
+
+#[test]
+fn an_append_that_finds_the_disk_full_is_tried_again_until_there_is_room_or_no_try_is_left() {
+    use walrus_node::sim::SimDisk;
+    use walrus_node::{AppendOptions, RetryPolicy};
+    let disk = SimDisk::new(3);
+    let options = walrus_node::Options { min_free: Some(0), seed: Some(3), ..small() };
+    let log = Engine::open_sim(&disk, options).unwrap();
+    log.append("t", "first").unwrap().wait().unwrap();
+    disk.set_capacity(0);
+    let entry = || vec![Bytes::from(vec![7; 200_000])];
+    let policy = |tries| RetryPolicy { tries, ..RetryPolicy::default() };
+    let fill = || log.append_retrying("t", entry(), AppendOptions::default(), policy(1));
+    let full = std::iter::from_fn(|| Some(fill())).find_map(Result::err).unwrap();
+    assert!(matches!(full, AppendError::Full { .. }), "{full}");
+    let before = log.topic("t").unwrap().next_offset;
+    assert!(log.append_retrying("t", entry(), AppendOptions::default(), policy(3)).is_err());
+    assert_eq!(log.topic("t").unwrap().next_offset, before, "nothing is left of tries that failed");
+
+    std::thread::scope(|scope| {
+        let trying = scope.spawn(|| log.append_retrying("t", entry(), AppendOptions::default(), policy(1000)));
+        disk.set_capacity(1 << 30);
+        assert_eq!(trying.join().unwrap().unwrap().first_offset, before);
+    });
+    let expects = AppendOptions { expect_offset: Some(0), ..AppendOptions::default() };
+    let refused = log.append_retrying("t", entry(), expects, policy(1000)).unwrap_err();
+    assert!(matches!(refused, AppendError::UnexpectedOffset { .. }), "not an error that goes away: {refused}");
+}

@@ -26,10 +26,10 @@ fn a_trickle_is_packed_and_the_log_is_the_same_by_every_way_of_looking_at_it() {
     let folder = folder();
     let log = open(folder.path());
     trickle(&log, 400);
-    let (before, chain, bytes) = (blocks(&log), log.status().durable_chain, log.status().log_bytes);
-    let saved = log.pack();
-    assert!(saved > 800 << 10, "{saved} bytes saved of {bytes}");
-    assert_eq!(log.status().log_bytes, bytes - saved);
+    let (before, chain) = (blocks(&log), log.status().durable_chain);
+    // A slow machine may have packed some by itself: what is saved counts from the opening.
+    let (saved, bytes) = (log.pack(), log.status().log_bytes);
+    assert!(saved > 800 << 10 && bytes < 1 << 20, "{saved} bytes saved, {bytes} left");
     assert!(blocks(&log) == before, "the portable blocks are the same, byte for byte");
     assert_eq!(log.status().durable_chain, chain);
     trickle(&log, 100);
