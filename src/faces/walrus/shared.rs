@@ -5,7 +5,7 @@
 //!
 //! Layer: faces.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,6 +16,7 @@ use super::options::{FsyncSchedule, engine_options};
 use super::read::Position;
 use super::{error, folder, topic_name};
 use crate::engine::Engine;
+use crate::topic::cursor::Cursor;
 
 /// The cursor that holds a topic's read position.
 pub(super) const CURSOR: &str = "walrus";
@@ -102,16 +103,14 @@ impl Shared {
     }
 
     /// Gives back the files whose entries have all been consumed, durably, by the readers of their topics; now and then. A topic that was
-    /// never read keeps its files. That it fails is no matter of the reader, and is tried again.
+    /// never read here keeps its files. That it fails is no matter of the reader, and is tried again.
     pub(super) fn give_back_after(&self, bytes: usize) {
         let consumed = self.consumed_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if consumed < LOOK_AFTER_BYTES {
             return;
         }
         self.consumed_bytes.store(0, Ordering::Relaxed);
-        let positions = self.log.cursors().into_iter().filter(|cursor| cursor.name == CURSOR);
-        let needed = positions.map(|cursor| (cursor.topic, cursor.offset)).collect();
-        let _ = self.log.trim_topics(&needed);
+        let _ = self.log.trim_topics(&needed(self.log.cursors()));
     }
 
     /// Entries behind a topic's read position.
@@ -120,4 +119,16 @@ impl Shared {
         let Some(info) = self.log.topic(&topic.name) else { return 0 };
         info.next_offset.saturating_sub(next.max(info.first_offset))
     }
+}
+
+/// The first offset of each topic that is read here which some reader still needs: the log may have other users with cursors of their own.
+fn needed(cursors: Vec<Cursor>) -> BTreeMap<String, u64> {
+    let (ours, others): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|cursor| cursor.name == CURSOR);
+    let mut needed: BTreeMap<_, _> = ours.into_iter().map(|cursor| (cursor.topic, cursor.offset)).collect();
+    for other in others {
+        if let Some(offset) = needed.get_mut(&other.topic) {
+            *offset = other.offset.min(*offset);
+        }
+    }
+    needed
 }
