@@ -24,7 +24,8 @@ pub(super) const CURSOR: &str = "walrus";
 /// One log of this process.
 pub(super) struct Shared {
     pub(super) log: Engine,
-    /// The log is reached through mapped files.
+    /// The log is reached through mapped files, because `disable_fd_backend` had been called. Whoever hands over a log that is open already
+    /// has chosen by other means, and no backend is asked for.
     pub(super) mapped: bool,
     topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
     /// Bytes consumed since files were last given back.
@@ -73,15 +74,14 @@ pub(super) fn open(root: &Path, schedule: FsyncSchedule) -> io::Result<Arc<Share
     }
     // A handle that is going just now still holds LOCK; the engine waits for it.
     let log = Engine::open(root, engine_options(schedule)).map_err(error::of_open)?;
-    let shared = Arc::new(Shared::new(log));
+    let shared = Arc::new(Shared { mapped: log.status().io == "mmap", ..Shared::new(log) });
     logs.insert(identity, Arc::downgrade(&shared));
     Ok(shared)
 }
 
 impl Shared {
     pub(super) fn new(log: Engine) -> Shared {
-        let mapped = log.status().io == "mmap";
-        Shared { log, mapped, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
+        Shared { log, mapped: false, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
     }
 
     /// What is known of a topic; its read position is the durable one when it is first asked for.
