@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Verify(Verify),
     Dump(Dump),
     Diff(Diff),
+    Repair(Repair),
+    Explain(Explain),
     #[command(subcommand)]
     Cert(Cert),
 }
@@ -251,6 +253,46 @@ pub(crate) struct Diff {
     pub(crate) data: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// Make a damaged log writable again, at the price of what lies behind the damage
+///
+/// Cuts the log off at the end of the last whole batch before the first damaged place. Nothing is deleted: what is cut is kept in
+/// `DIR/quarantine`. A log without damage is left as it is.
+#[derive(Args)]
+#[command(after_help = "\
+Exit code 0: repaired, or nothing to repair. 65: there is no place to cut.
+
+Examples:
+  walrus-node verify --data DIR              what is damaged, and where
+  walrus-node repair --data DIR --accept-loss")]
+pub(crate) struct Repair {
+    /// The folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Give up what lies behind the damage
+    #[arg(long, required_unless_present = "from")]
+    pub(crate) accept_loss: bool,
+    /// Fetch the very bytes back from another node (a later version)
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "accept_loss", requires = "tls")]
+    pub(crate) from: Option<String>,
+    /// The certificates for it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
+}
+
+/// Say what a code means, and what to type next
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  walrus-node explain                 all of them
+  walrus-node explain 65              an exit code
+  walrus-node explain indeterminate   how an append ended
+  walrus-node explain net-12          a code of the network")]
+pub(crate) struct Explain {
+    /// The code; without it they are listed
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
 }
 
 /// Make and check certificates: who may connect, and what for

@@ -68,8 +68,8 @@ pub use commit::submission::Level;
 pub use commit::ticket::{Outcome, Receipt, Ticket};
 pub use commit::watermark::Watermark;
 pub use engine::{
-    AppendOptions, ApplyError, BatchWriter, BlockInfo, CloseError, Engine, EntryInfo, Following, Options, Status,
-    Tailer, Tip, Verification, Viewer,
+    AppendOptions, ApplyError, BatchWriter, BlockInfo, CloseError, Engine, EntryInfo, Following, Options, Repaired,
+    Status, Tailer, Tip, Verification, Viewer, accept_loss,
 };
 pub use faces::wal_writer::WalWriter;
 pub use faces::walrus::{
@@ -92,6 +92,8 @@ pub use topic::{InvalidName, check_name};
 
 #[cfg(feature = "replication")]
 pub use node::{Node, NodeConfig, NodeError};
+#[cfg(feature = "replication")]
+pub use wire::code::codes;
 
 /// Certificates for nodes and clients: a CA and what it issues, in one call each.
 #[cfg(feature = "replication")]
@@ -111,5 +113,6 @@ pub mod wal {
 /// A disk in memory that tears, reorders, loses and fails, from a seed: crash-test this log, or your own application on it.
 #[cfg(feature = "sim")]
 pub mod sim {
+    pub use crate::engine::accept_loss_sim;
     pub use crate::storage::sim::*;
 }

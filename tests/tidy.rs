@@ -113,6 +113,8 @@ const SEAM: &[&str] = &[
     "src/storage/conformance.rs",
     "src/engine/mod.rs",
     "src/engine/viewer.rs",
+    "src/engine/repair.rs",
+    "src/node/tests/closing.rs",
 ];
 
 const COLUMNS_MAX: usize = 140;
@@ -890,6 +892,17 @@ fn nothing_is_left_to_do_later() {
 fn unfinished_code_is_found() {
     expect_found(unfinished, "src/log/open.rs", "fn f() { todo!() }\nfn g() { unimplemented!(\"later\") }", 2);
     expect_found(unfinished, "src/log/open.rs", "// todo!()\nconst S: &str = r#\"todo!()\"#;", 0);
+}
+
+#[test]
+fn every_test_that_a_guarantee_names_exists() {
+    let page = read("docs/GUARANTEES.md");
+    let is_test = |word: &&str| word.len() > 30 && word.bytes().all(|byte| is_word(byte) && !byte.is_ascii_uppercase());
+    let named: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    let sources = repository();
+    let is_there = |name: &str| sources.iter().any(|source| source.code.contains(&format!("fn {name}(")));
+    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(named.len() > 20 && missing.is_empty(), "of {} tests these do not exist: {missing:?}", named.len());
 }
 
 #[test]

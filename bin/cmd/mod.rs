@@ -5,6 +5,8 @@ mod cert;
 mod demo;
 mod diff;
 mod dump;
+mod explain;
+mod repair;
 mod serve;
 mod status;
 mod tail;
@@ -28,6 +30,8 @@ pub(crate) fn run(command: Command, io: IoMode) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args, io),
         Command::Dump(args) => dump::run(&args, io),
         Command::Diff(args) => diff::run(&args, io),
+        Command::Repair(args) => repair::run(&args, io),
+        Command::Explain(args) => explain::run(&args),
         Command::Serve(args) => serve::run(args, io),
         Command::Cert(command) => cert::run(command),
         Command::Demo(args) => demo::run(&args, io),

@@ -20,7 +20,10 @@ pub(crate) fn run(args: Serve, io: IoMode) -> Result<(), Failure> {
     };
     logging::start("info");
     let runtime = remote::runtime()?;
-    runtime.block_on(Node::run(config)).map_err(failure)
+    let ended = runtime.block_on(Node::run(config)).map_err(failure);
+    // Not dropped: that would wait for a disk that does not answer.
+    runtime.shutdown_background();
+    ended
 }
 
 fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {

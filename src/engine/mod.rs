@@ -15,6 +15,7 @@ mod cursors;
 mod mirror;
 mod options;
 mod reign;
+mod repair;
 mod space;
 mod status;
 mod tailer;
@@ -30,6 +31,9 @@ use bytes::Bytes;
 pub use batch::BatchWriter;
 pub use mirror::{ApplyError, Following, Tip};
 pub use options::{AppendOptions, Options};
+#[cfg(feature = "sim")]
+pub use repair::accept_loss_sim;
+pub use repair::{Repaired, accept_loss};
 pub use status::Status;
 pub use tailer::Tailer;
 pub use viewer::{BlockInfo, EntryInfo, Verification, Viewer};

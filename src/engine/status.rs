@@ -62,6 +62,12 @@ pub struct Status {
 }
 
 impl Engine {
+    /// Failed writes and flushes that were survived since the log was opened, and the last of them in words.
+    #[cfg(feature = "replication")]
+    pub(crate) fn failures_survived(&self) -> (u64, Option<String>) {
+        self.inner.progress.survived()
+    }
+
     /// The state of the log now.
     pub fn status(&self) -> Status {
         let inner = &self.inner;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::{Phase, Server};
-use crate::engine::Status;
+use crate::engine::{Engine, Status};
 use crate::lsn::Lsn;
 use crate::net::endpoint::close;
 use crate::wire::Code;
@@ -266,7 +266,7 @@ impl Drop for Registration {
 
 /// Remembers when the durable watermark reached what, so that lag can be told in seconds.
 pub(super) async fn sample(server: Arc<Server>) {
-    let mut phase = server.phase.subscribe();
+    let (mut phase, mut told) = (server.phase.subscribe(), 0);
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -276,8 +276,22 @@ pub(super) async fn sample(server: Arc<Server>) {
         }
         if let Some(log) = server.setup.log.get() {
             server.followers.table().sample(log.durable().lsn(), Instant::now());
+            told = tell_of_failures(log, told);
         }
     }
+}
+
+/// Says loudly, and once for each, that the log has survived a failed write or flush. Returns how many have been told of.
+fn tell_of_failures(log: &Engine, told: u64) -> u64 {
+    let (failures, last) = log.failures_survived();
+    if failures > told {
+        let last = last.unwrap_or_default();
+        tracing::error!(
+            failures,
+            "a write or a flush has failed, and was written again elsewhere; nothing is lost, but look after the disk: {last}"
+        );
+    }
+    failures
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(crate) fn stragglers(
 }
 
 /// One segment's share of the search: from offset `start`, not further than offset `reach`.
-fn search(
+pub(super) fn search(
     segment: &Segment,
     start: u32,
     reach: i64,

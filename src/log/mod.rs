@@ -22,6 +22,7 @@ pub(crate) mod meta;
 pub(crate) mod open;
 pub(crate) mod pack;
 pub(crate) mod recovery;
+pub(crate) mod repair;
 pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod superblock;

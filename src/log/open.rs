@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::evidence::Straggler;
 use super::indexes;
 use super::recovery::{LastSegment, OpenError, Recovered, first_position};
+use super::repair::last_set_aside;
 use super::segment::{Segment, file_name};
 use super::superblock::SuperblockFile;
 use super::tail::Tail;
@@ -109,6 +110,7 @@ pub(crate) fn make_writable(
 
     let spares: Vec<_> = segments.range(here.next()..).map(|(_, segment)| Arc::clone(segment)).collect();
     let last = segments.keys().copied().chain(broken.iter().map(|(number, _)| *number)).max();
+    let last = last.max(last_set_aside(disk)?);
     let next_segment = last.map_or(here, |last| last.next().max(here));
     let given_away = open_given_away(disk, &given_away, superblock.now.log_id)?;
     Ok(Writable { superblock, segments, spares, given_away, next_segment, tail, last_segment, unindexed, warnings })

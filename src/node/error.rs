@@ -82,6 +82,17 @@ pub enum NodeError {
     /// The log could not be closed in order.
     #[error(transparent)]
     Close(#[from] CloseError),
+    /// The disk does not answer, so the log could not be closed.
+    #[error(
+        "the disk does not answer: everything below lsn {durable} is durable, what is behind it is not known\n\
+         hint: dmesg says which device hangs; the next start recovers what is there"
+    )]
+    DiskHangs {
+        /// The durable watermark.
+        durable: crate::lsn::Lsn,
+        /// The published one.
+        published: crate::lsn::Lsn,
+    },
 }
 
 fn open_hint(error: &OpenError, data: &std::path::Path) -> String {
@@ -109,7 +120,7 @@ impl NodeError {
             NodeError::Open { source, .. } => open_exit_code(source),
             NodeError::NoTls(_) | NodeError::Tls(_) | NodeError::NotANode { .. } | NodeError::NotAllowed(_) => 5,
             NodeError::Cert(_) | NodeError::Signals(_) | NodeError::Protocol(_) | NodeError::Close(_) => 1,
-            NodeError::Bind { .. } => 75,
+            NodeError::Bind { .. } | NodeError::DiskHangs { .. } => 75,
             NodeError::Diverged(_) => 6,
             NodeError::Corrupt(_) => 65,
         }

@@ -44,6 +44,9 @@ use crate::wire::rights::Role;
 /// How long a stopping node waits for appends to be finished, and then for followers to have everything.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the disk has to finish what was accepted. With the drain before it, a node ends within ten seconds of SIGTERM.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A node that runs: a leader or a follower.
 ///
 /// Dropping it ends it at once, without a word to anybody; [`Node::drain`] is the orderly way.
@@ -152,8 +155,7 @@ impl Node {
         }
         self.admin.abort();
         let Some(log) = self.log.get().cloned() else { return Ok(()) };
-        let closed = tokio::task::spawn_blocking(move || log.close()).await;
-        closed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        shutdown::close_in_time(log, CLOSE_PATIENCE).await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -32,7 +32,10 @@ pub(super) fn object(server: &Server, follows: Option<&Lag>) -> Value {
         put("io", log.io.into());
         put("flush", log.flush.into());
         put("durability", log.durability.into());
+        put("published_lsn", log.published_lsn.get().into());
         put("halted", log.halted.into());
+        put("failures_survived", log.failures_survived.into());
+        put("last_failure", log.last_failure.into());
         put("warnings", log.warnings.into());
         put("log_bytes", log.log_bytes.into());
         put("first_lsn", log.first_lsn.get().into());

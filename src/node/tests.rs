@@ -4,6 +4,7 @@
 //! are used to speak the protocol by hand. No test asserts a time; what must happen is waited for, and a test that waits for ever
 //! fails by a deadline far beyond what any machine needs.
 
+mod closing;
 mod hostile;
 mod mirror;
 mod serving;

@@ -48,7 +48,6 @@ macro_rules! codes {
             }
 
             /// Every code of this version, in order.
-            #[cfg(test)]
             pub(crate) const ALL: &'static [Code] = &[$(Code($number)),*];
         }
     };
@@ -103,6 +102,11 @@ codes! {
     UNKNOWN_REQUEST = 26, Halt, "the node does not know this request";
     /// The same follower connected again.
     REPLACED = 27, Retry, "a newer connection of the same follower took over";
+}
+
+/// The codes that close a connection or refuse a request: number and words, in order.
+pub fn codes() -> impl Iterator<Item = (u16, &'static str)> {
+    Code::ALL.iter().map(|code| (code.0, code.text().unwrap_or_default()))
 }
 
 impl fmt::Display for Code {

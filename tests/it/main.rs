@@ -9,11 +9,15 @@ mod cli_damage;
 #[cfg(feature = "cli")]
 mod cli_demo;
 #[cfg(feature = "cli")]
+mod cli_explain;
+#[cfg(feature = "cli")]
 mod cli_folder;
 #[cfg(feature = "cli")]
 mod cli_help;
 #[cfg(feature = "cli")]
 mod cli_node;
+#[cfg(feature = "cli")]
+mod cli_repair;
 mod cursors;
 mod examples;
 mod faces_wal_writer;

@@ -145,3 +145,48 @@ fn the_batch_that_is_killed() {
         }
     }
 }
+
+const TOPICS: usize = 10_000;
+
+/// A log of 10,000 topics and 2 GiB.
+#[test]
+#[ignore = "the child of the test below"]
+fn the_log_of_many_topics() {
+    let Some(folder) = child_folder() else { return };
+    let level = walrus_node::Level::Written;
+    let log = Engine::open(&folder, Options { level, ..options() }).unwrap();
+    let (buffer, bytes) = (buffer(), 2 << 30);
+    let mut last = None;
+    for i in 0..TOPICS {
+        let entries = (0..8).map(|j| buffer.slice(i % 251 + j..i % 251 + j + bytes / TOPICS / 8)).collect();
+        last = Some(log.append_batch(&format!("topic {i}"), entries).unwrap());
+    }
+    last.unwrap().wait().unwrap();
+    log.flush().unwrap().wait().unwrap();
+    println!("written");
+    std::thread::park(); // until it is killed
+}
+
+#[test]
+fn a_log_of_ten_thousand_topics_opens_again_after_a_kill_and_after_a_clean_close() {
+    let folder = folder();
+    let mut child = start("the_log_of_many_topics", folder.path());
+    let written =
+        BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).any(|line| line == "written");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(written);
+    for how in ["after SIGKILL", "after a clean close"] {
+        let begun = std::time::Instant::now();
+        let log = Engine::open(folder.path(), options()).unwrap();
+        let took = begun.elapsed();
+        let bytes = log.status().log_bytes;
+        let _ = writeln!(std::io::stderr(), "{TOPICS} topics, {} MiB of log: opened {how} in {took:.1?}", bytes >> 20);
+        assert_eq!(log.topics().len(), TOPICS);
+        for i in (0..TOPICS).step_by(997) {
+            let entries = log.read(&format!("topic {i}"), 0, ReadLimit::default()).unwrap();
+            assert_eq!(entries.len(), 8, "topic {i}");
+        }
+        log.close().unwrap();
+    }
+}
