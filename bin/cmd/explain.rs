@@ -69,8 +69,9 @@ const EXITS: &[Page] = &[
     page(
         "75",
         "temporary",
-        "Another process has the folder, the disk is full, an address is taken, the log has halted, or the disk does not answer.\n\
-        What was acknowledged is durable; an append is to be gone on with behind it, not repeated.\nnext: fuser -v DIR/LOCK; df -h DIR; dmesg",
+        "Another process has the folder, the disk is full or does not answer, an address is taken, or the log has halted.\n\
+        What was acknowledged is durable; an append is to be gone on with behind it, not repeated.\n\
+        next: fuser -v DIR/LOCK; df -h DIR; dmesg",
     ),
     page(
         "130",
