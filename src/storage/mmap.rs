@@ -218,6 +218,47 @@ mod tests {
         assert_eq!(file.len().unwrap(), 2 * PAGE as u64);
     }
 
+    /// Bytes of a mapping of this process that the kernel has not begun to write to the device since they were copied; `None` where it
+    /// does not say, and in memory, where nothing is ever written.
+    fn dirty_bytes(path: &std::path::Path) -> Option<usize> {
+        const TMPFS: i64 = 0x0102_1994;
+        if rustix::fs::statfs(path).unwrap().f_type as i64 == TMPFS {
+            return None;
+        }
+        let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+        let (name, mut found, mut kib) = (path.to_str().unwrap(), false, None);
+        for line in smaps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            match words.next()? {
+                "Shared_Dirty:" | "Private_Dirty:" if found => {
+                    *kib.get_or_insert(0) += words.next()?.parse::<usize>().ok()?
+                }
+                field if !field.ends_with(':') => found = line.ends_with(name),
+                _ => {}
+            }
+        }
+        Some(kib? << 10)
+    }
+
+    /// No read tells whether a flush was one: it sees the page cache, or writes it back itself. The kernel's own account does.
+    #[test]
+    fn nothing_of_a_mapping_is_left_to_be_written_once_a_flush_or_a_durable_write_is_complete() {
+        let mut rig = rig();
+        let file = rig.disk.create("file", 64 * PAGE as u64).unwrap();
+        let path = rig.folder.path().join("file");
+        let mut done = Vec::new();
+        for page in [3, 4, 40] {
+            let slot = rig.queue.slot(PAGE).unwrap();
+            rig.queue.write(Token(page as u64), &file, (page * PAGE) as u64, slot, PAGE, Sync::Lazy);
+        }
+        rig.queue.flush(Token(0), &file);
+        rig.queue.wait(&mut done);
+        let Some(dirty) = dirty_bytes(&path) else { return println!("the kernel does not say what is dirty") };
+        assert_eq!(dirty, 0, "after a flush");
+        rig.write(&file, 17, 1).unwrap();
+        assert_eq!(dirty_bytes(&path), Some(0), "after a durable write");
+    }
+
     #[test]
     fn what_was_written_before_a_mapping_was_given_up_is_flushed_all_the_same() {
         let mut rig = rig();

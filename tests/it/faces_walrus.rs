@@ -222,6 +222,25 @@ fn a_batch_is_durable_whatever_the_level_of_single_entries() {
     assert_eq!(read_all(&simulated(&cut), "t", true).len(), 11);
 }
 
+/// A power cut may take entries that were merely written, though they have been consumed for good. Their offsets become other entries'.
+#[test]
+fn entries_appended_after_a_power_cut_are_read_though_it_took_some_that_were_consumed_durably() {
+    let disk = SimDisk::new(14);
+    let options = || Options { level: Level::Written, seed: Some(9), ..small() };
+    let open = |disk: &SimDisk| Walrus::over(Engine::open_sim(disk, options()).unwrap(), STRICT);
+    let wal = open(&disk);
+    append_batch(&wal, "t", &batch_of(3, "durable")).unwrap();
+    for i in 0..5 {
+        wal.append_for_topic("t", format!("written {i}").as_bytes()).unwrap();
+    }
+    assert_eq!(read_all(&wal, "t", true).len(), 8);
+    let cut = disk.crash(disk.trace_len(), &Survivors::Nothing);
+    let wal = open(&cut);
+    assert_eq!(wal.topic_entry_count("t"), 0);
+    append_batch(&wal, "t", &batch_of(8, "later")).unwrap();
+    assert_eq!(read_all(&wal, "t", true), batch_of(8, "later"), "none is skipped");
+}
+
 #[test]
 fn topic_names_that_the_engine_refuses_are_encoded_and_kept_apart() {
     let disk = SimDisk::new(8);
@@ -437,7 +456,6 @@ fn files_are_kept_for_another_reader_of_the_log_who_has_a_cursor_of_its_own() {
     assert!(first > 200 && first <= 250, "{first}");
 }
 
-/// An entry that says which batch it belongs to, how large that is, and its place in it.
 #[test]
 fn files_whose_entries_have_all_been_consumed_are_given_back_and_those_of_a_topic_nobody_reads_are_kept() {
     let folder = folder();
@@ -464,6 +482,36 @@ fn files_whose_entries_have_all_been_consumed_are_given_back_and_those_of_a_topi
     assert_eq!(wal.read_next("read", true).unwrap().unwrap().data, b"next");
 }
 
+#[test]
+fn files_of_entries_without_bytes_to_speak_of_are_given_back_too() {
+    let folder = folder();
+    let log = Engine::open(folder.path(), small()).unwrap();
+    let wal = Walrus::over(log.clone(), STRICT);
+    let batch = vec![Vec::new(); 2000];
+    for _ in 0..15 {
+        append_batch(&wal, "t", &batch).unwrap();
+        assert_eq!(read_all(&wal, "t", true).len(), 2000);
+    }
+    let first = log.topic("t").unwrap().first_offset;
+    assert!(first > 0, "30,000 entries take 24 bytes each, so more than two segments");
+}
+
+/// None of the runs consumes as much as a long one consumes between two looks.
+#[test]
+fn programs_that_run_for_a_moment_give_back_what_those_before_them_have_consumed() {
+    let folder = folder();
+    let mut kept = Vec::new();
+    for run in 0..8_u8 {
+        let log = Engine::open(folder.path(), small()).unwrap();
+        let wal = Walrus::over(log.clone(), STRICT);
+        append_batch(&wal, "t", &vec![vec![run; 20_000]; 40]).unwrap();
+        assert_eq!(read_all(&wal, "t", true), vec![vec![run; 20_000]; 40]);
+        kept.push(log.topic("t").map(|topic| topic.next_offset - topic.first_offset).unwrap());
+    }
+    assert!(kept.iter().all(|kept| *kept <= 120), "entries kept after each run: {kept:?}");
+}
+
+/// An entry that says which batch it belongs to, how large that is, and its place in it.
 fn labelled(writer: usize, batch: usize, size: usize) -> Vec<Vec<u8>> {
     (0..size).map(|i| format!("{writer} {batch} {size} {i} {}", "x".repeat(i * 7 % 90)).into_bytes()).collect()
 }

@@ -100,7 +100,7 @@ impl Walrus {
             self.shared.log.set_cursor(CURSOR, &topic.name, next).map_err(error::of_cursor)?;
         }
         (position.next, position.unsaved) = (next, if due { 0 } else { unsaved });
-        self.shared.give_back_after(bytes);
+        self.shared.give_back_after(n, bytes);
         Ok(())
     }
 }

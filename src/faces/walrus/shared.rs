@@ -28,13 +28,17 @@ pub(super) struct Shared {
     /// has chosen by other means, and no backend is asked for.
     pub(super) mapped: bool,
     topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
-    /// Bytes consumed since files were last given back.
+    /// Bytes consumed since it was last looked whether files can be given back, by [`Shared::give_back_after`]'s reckoning.
     consumed_bytes: AtomicU64,
 }
 
 /// After so many bytes have been consumed it is looked whether files can be given back: a look costs a few writes of the disk, a file is
 /// 16 MiB and more.
 const LOOK_AFTER_BYTES: u64 = 4 << 20;
+
+/// What an entry counts for beside its payload. It takes 24 bytes more in a batch, and up to a sector alone: by payload alone, files full
+/// of small entries would hardly ever be looked at, and of empty ones never.
+const LOOK_ENTRY_BYTES: u64 = 512;
 
 /// What is known of a topic beside the log.
 pub(super) struct Topic {
@@ -81,7 +85,7 @@ pub(super) fn open(root: &Path, schedule: FsyncSchedule) -> io::Result<Arc<Share
 
 impl Shared {
     pub(super) fn new(log: Engine) -> Shared {
-        Shared { log, mapped: false, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
+        Shared { log, mapped: false, topics: RwLock::default(), consumed_bytes: AtomicU64::new(LOOK_AFTER_BYTES) }
     }
 
     /// What is known of a topic; its read position is the durable one when it is first asked for.
@@ -102,10 +106,13 @@ impl Shared {
         Ok(Arc::clone(topic))
     }
 
-    /// Gives back the files whose entries have all been consumed, durably, by the readers of their topics; now and then. A topic that was
-    /// never read here keeps its files. That it fails is no matter of the reader, and is tried again.
-    pub(super) fn give_back_after(&self, bytes: usize) {
-        let consumed = self.consumed_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+    /// `n` entries of so many bytes have been consumed. Gives back the files whose entries have all been consumed, durably, by the readers
+    /// of their topics: now and then, and the first time for what was consumed before the log was opened, or programs that run for a
+    /// moment would never come to it. A topic that was never read here keeps its files. That it fails is no matter of the reader, and is
+    /// tried again.
+    pub(super) fn give_back_after(&self, n: u64, bytes: usize) {
+        let more = bytes as u64 + n * LOOK_ENTRY_BYTES;
+        let consumed = self.consumed_bytes.fetch_add(more, Ordering::Relaxed) + more;
         if consumed < LOOK_AFTER_BYTES {
             return;
         }
