@@ -236,6 +236,7 @@ pub(crate) fn open_parts(disk: &Disk, check_bytes_max: u64) -> Result<Contents, 
             Err(corrupt) => broken.push((number, corrupt)),
         }
     }
+    indexes.retain(|number, _| segments.contains_key(number)); // of a segment that is missing, it names nothing
     Ok(Contents::Log(Box::new(Parts {
         superblock,
         both_slots_sound,
@@ -425,7 +426,8 @@ impl Parts {
         let Some(next) = next.filter(|number| **number > here.segment()).min() else { return Ok(here) };
         let start_of_next = Position::new(*next, first_position(self.superblock.now.align).offset());
         let Some(segment) = self.segments.get(&here.segment()) else { return Ok(start_of_next) };
-        if here.offset() >= segment.header.blocks_end() {
+        // Behind the blocks of a packed segment less room may be left than any block needs.
+        if segment.header.blocks_end().saturating_sub(here.offset()) < ENVELOPE_BYTES as u32 {
             return Ok(start_of_next);
         }
         let mut window = Window::new(&self.segments);
