@@ -26,7 +26,7 @@ use crate::format::base::{BASE_BYTES_MAX, Base};
 use crate::format::block::{ENVELOPE_BYTES, peek_position};
 use crate::format::field::is_zero;
 use crate::format::index::SegmentIndex;
-use crate::format::superblock::{Fence, Hint, Role, Superblock};
+use crate::format::superblock::{Fence, FenceReason, Hint, Role, Superblock};
 use crate::format::{Corrupt, segment::HEADER_BYTES};
 use crate::ids::{Chain, SegmentNo};
 use crate::lsn::{Lsn, Position};
@@ -403,7 +403,7 @@ impl Parts {
         let witness = stragglers.iter().find(|block| !block.fenced && block.durable_lsn > missing);
         let evidence = if hint > missing {
             format!("the superblock records everything below lsn {hint} as durable")
-        } else if tail.lsn == self.base.first_lsn && tail.lsn > Lsn::FIRST {
+        } else if tail.lsn == self.base.first_lsn && tail.lsn > Lsn::FIRST && !self.is_given_up(tail) {
             // A log always keeps a group that was durable when the base was written.
             format!("the base says that the log begins with lsn {}", tail.lsn)
         } else {
@@ -416,6 +416,14 @@ impl Parts {
             None => why,
         };
         Ok(Some(Damage::at(position, missing, format!("{why}; {evidence}"))))
+    }
+
+    /// Whether somebody has accepted that nothing is left of the log from `tail` on.
+    fn is_given_up(&self, tail: &Tail) -> bool {
+        let mut fences = self.superblock.now.fences.iter();
+        fences.any(|fence| {
+            fence.reason == FenceReason::LossAccepted && fence.cut == tail.position && fence.cut_lsn == tail.lsn
+        })
     }
 
     /// Where the missing block should lie: at the end of the chain, or, when nothing was ever written there, at the start of the
