@@ -72,6 +72,11 @@ pub(crate) const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
 const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);
 const _: () = assert!(TOPIC_NAME_BYTES_MAX <= u16::MAX as usize);
+/// Log bytes between the durable end and the planned one: no further group is submitted beyond. Twice what may wait for a flush, and with
+/// the largest group still within the window past a hint at the durable end.
+pub(crate) const NOT_DURABLE_BYTES_MAX: u64 = 2 * UNFLUSHED_BYTES_MAX;
+
+const _: () = assert!(NOT_DURABLE_BYTES_MAX + 2 * GROUP_BYTES_MAX as u64 <= HINT_WINDOW_BYTES);
 const _: () = assert!(BATCH_ENTRIES_MAX <= u32::MAX as usize);
 const _: () = assert!(BLOCK_ENTRIES_MAX <= u16::MAX as usize);
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(ALIGN_MAX) && ALIGN_MAX.is_multiple_of(ALIGN_MIN));

@@ -25,13 +25,15 @@ const EXITS: &[Page] = &[
     page(
         "1",
         "a difference, or a failed check",
-        "Two logs differ, a topic or a folder is not there, a file could not be read. Nothing was changed.\n\
+        "Two logs differ, a topic or a folder is not there, a file could not be read. An append says how many\n\
+        entries were acknowledged: those are durable. Otherwise nothing was changed.\n\
         next: the hint of the message; walrus-node topics --data DIR",
     ),
     page(
         "2",
         "usage",
-        "The command line, a topic name, a batch size or an offset can never be right. Nothing was changed.\n\
+        "The command line, a topic name, a batch size or an offset can never be right. An append says how many\n\
+        entries were acknowledged: those are durable. Otherwise nothing was changed.\n\
         next: walrus-node COMMAND --help",
     ),
     page(
@@ -67,13 +69,15 @@ const EXITS: &[Page] = &[
     page(
         "75",
         "temporary",
-        "Another process has the folder, the disk is full, an address is taken, or the disk does not answer. The same command may\n\
-        succeed later; what was acknowledged is durable.\nnext: fuser -v DIR/LOCK; df -h DIR; dmesg",
+        "Another process has the folder, the disk is full or does not answer, an address is taken, or the log has halted.\n\
+        What was acknowledged is durable; an append is to be gone on with behind it, not repeated.\n\
+        next: fuser -v DIR/LOCK; df -h DIR; dmesg",
     ),
     page(
         "130",
         "interrupted",
-        "Ctrl-C, or a second signal. What was acknowledged is durable; the next start recovers the rest.\nnext: the same command again",
+        "Ctrl-C, or a second signal. What was acknowledged is durable; a node recovers at its next start. An append is to be gone on with\n\
+        behind what it said was acknowledged, not repeated.\nnext: the hint of the message",
     ),
 ];
 

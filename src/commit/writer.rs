@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::queue::{Asleep, Queue};
 use super::submission::Submission;
 use crate::ids::{Epoch, Incarnation, LogId, RunId};
-use crate::limits::GROUPS_IN_FLIGHT_MAX;
+use crate::limits::{GROUPS_IN_FLIGHT_MAX, NOT_DURABLE_BYTES_MAX};
 use crate::log::keeper::{Keeper, Published};
 use crate::log::meta::Sink;
 use crate::log::segment::Segment;
@@ -143,7 +143,7 @@ impl Writer {
 
     /// Takes what waits and submits it, group by group, without ever waiting for more.
     fn submit_what_is_ready(&mut self) -> Result<(), Halt> {
-        while self.state.failure.is_none() && self.state.in_flight.len() < GROUPS_IN_FLIGHT_MAX {
+        while self.state.failure.is_none() && !self.is_full() {
             if self.state.waiting.is_empty() {
                 let only_if_worth = !self.state.in_flight.is_empty() && !self.state.completed;
                 if !self.queue.drain(&mut self.state.waiting, only_if_worth) {
@@ -159,8 +159,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether no further group may be submitted before one has become durable. By bytes, too: the window past the hint moves with the
+    /// durable end, which only this thread moves, so it must never fill the window and then wait for it.
+    fn is_full(&self) -> bool {
+        let behind = self.planned.linear() - self.durable.linear();
+        self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX || behind >= NOT_DURABLE_BYTES_MAX
+    }
+
     fn wait_for_something(&mut self) -> Result<(), Halt> {
-        let full = self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX;
+        let full = self.is_full();
         let asleep = match self.state.in_flight.is_empty() {
             true => Asleep::ForWork,
             false => Asleep::ForTheDevice,

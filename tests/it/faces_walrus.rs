@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
-use walrus_node::{AppendError, Engine, FsyncSchedule, Level, Options, ReadConsistency, ReadError, Walrus};
+use walrus_node::{AppendError, Engine, FsyncSchedule, Level, Options, ReadConsistency, ReadError, ReadLimit, Walrus};
 
 use crate::support::{folder, small};
 
@@ -412,6 +412,29 @@ fn every_schedule_keeps_what_was_appended_across_a_clean_restart() {
         drop(wal);
         assert_eq!(read_all(&open(), "t", true), batch_of(200, "e"), "{schedule:?}");
     }
+}
+
+#[test]
+fn files_are_kept_for_another_reader_of_the_log_who_has_a_cursor_of_its_own() {
+    let folder = folder();
+    let log = Engine::open(folder.path(), small()).unwrap();
+    let wal = Walrus::over(log.clone(), STRICT);
+    log.append("read", "first").unwrap().wait().unwrap();
+    log.set_cursor("audit", "read", 1).unwrap();
+    let entry = vec![7; 50_000];
+    let consume = |n: u64| {
+        for _ in 0..n {
+            wal.append_for_topic("read", &entry).unwrap();
+        }
+        while wal.read_next("read", true).unwrap().is_some() {}
+    };
+    consume(300);
+    assert_eq!(log.topic("read").unwrap().first_offset, 0, "the audit has not come further than the first file");
+    assert_eq!(log.read("read", 1, ReadLimit::default()).unwrap()[0].payload, entry);
+    log.set_cursor("audit", "read", 250).unwrap();
+    consume(100);
+    let first = log.topic("read").unwrap().first_offset;
+    assert!(first > 200 && first <= 250, "{first}");
 }
 
 /// An entry that says which batch it belongs to, how large that is, and its place in it.

@@ -5,7 +5,7 @@
 //!
 //! Layer: faces.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,6 +16,7 @@ use super::options::{FsyncSchedule, engine_options};
 use super::read::Position;
 use super::{error, folder, topic_name};
 use crate::engine::Engine;
+use crate::topic::cursor::Cursor;
 
 /// The cursor that holds a topic's read position.
 pub(super) const CURSOR: &str = "walrus";
@@ -23,7 +24,8 @@ pub(super) const CURSOR: &str = "walrus";
 /// One log of this process.
 pub(super) struct Shared {
     pub(super) log: Engine,
-    /// The log is reached through mapped files.
+    /// The log is reached through mapped files, because `disable_fd_backend` had been called. Whoever hands over a log that is open already
+    /// has chosen by other means, and no backend is asked for.
     pub(super) mapped: bool,
     topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
     /// Bytes consumed since files were last given back.
@@ -72,15 +74,14 @@ pub(super) fn open(root: &Path, schedule: FsyncSchedule) -> io::Result<Arc<Share
     }
     // A handle that is going just now still holds LOCK; the engine waits for it.
     let log = Engine::open(root, engine_options(schedule)).map_err(error::of_open)?;
-    let shared = Arc::new(Shared::new(log));
+    let shared = Arc::new(Shared { mapped: log.status().io == "mmap", ..Shared::new(log) });
     logs.insert(identity, Arc::downgrade(&shared));
     Ok(shared)
 }
 
 impl Shared {
     pub(super) fn new(log: Engine) -> Shared {
-        let mapped = log.status().io == "mmap";
-        Shared { log, mapped, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
+        Shared { log, mapped: false, topics: RwLock::default(), consumed_bytes: AtomicU64::new(0) }
     }
 
     /// What is known of a topic; its read position is the durable one when it is first asked for.
@@ -102,16 +103,14 @@ impl Shared {
     }
 
     /// Gives back the files whose entries have all been consumed, durably, by the readers of their topics; now and then. A topic that was
-    /// never read keeps its files. That it fails is no matter of the reader, and is tried again.
+    /// never read here keeps its files. That it fails is no matter of the reader, and is tried again.
     pub(super) fn give_back_after(&self, bytes: usize) {
         let consumed = self.consumed_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if consumed < LOOK_AFTER_BYTES {
             return;
         }
         self.consumed_bytes.store(0, Ordering::Relaxed);
-        let positions = self.log.cursors().into_iter().filter(|cursor| cursor.name == CURSOR);
-        let needed = positions.map(|cursor| (cursor.topic, cursor.offset)).collect();
-        let _ = self.log.trim_topics(&needed);
+        let _ = self.log.trim_topics(&needed(self.log.cursors()));
     }
 
     /// Entries behind a topic's read position.
@@ -120,4 +119,16 @@ impl Shared {
         let Some(info) = self.log.topic(&topic.name) else { return 0 };
         info.next_offset.saturating_sub(next.max(info.first_offset))
     }
+}
+
+/// The first offset of each topic that is read here which some reader still needs: the log may have other users with cursors of their own.
+fn needed(cursors: Vec<Cursor>) -> BTreeMap<String, u64> {
+    let (ours, others): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|cursor| cursor.name == CURSOR);
+    let mut needed: BTreeMap<_, _> = ours.into_iter().map(|cursor| (cursor.topic, cursor.offset)).collect();
+    for other in others {
+        if let Some(offset) = needed.get_mut(&other.topic) {
+            *offset = other.offset.min(*offset);
+        }
+    }
+    needed
 }
