@@ -64,7 +64,8 @@ const EXITS: &[Page] = &[
         "data damaged",
         "Something durable fails its checks. The message names segment, offset and LSN. Nothing was changed.\n\
         next: walrus-node verify --data DIR; walrus-node tail TOPIC --data DIR reads what is whole;\n\
-        walrus-node repair --data DIR --accept-loss cuts the rest off and keeps it in DIR/quarantine",
+        walrus-node repair --data DIR --accept-loss cuts the rest off and keeps it in DIR/quarantine. Where the superblock or `base` is\n\
+        damaged, it says what is left to do",
     ),
     page(
         "75",
@@ -83,6 +84,12 @@ const EXITS: &[Page] = &[
 
 /// How an append ends that did not succeed.
 const APPENDS: &[Page] = &[
+    page(
+        "rejected",
+        "refused before anything was written",
+        "The word for all of full, busy, unexpected-offset and halted, and for what can never be right: a name, a batch too large.\n\
+        No offset was given out.\nnext: walrus-node explain, with the word that the message has",
+    ),
     page(
         "full",
         "the disk is full",
@@ -122,41 +129,59 @@ const APPENDS: &[Page] = &[
 
 /// What to do about a code of the network: the rest is in its words.
 const NETWORK: &[(u16, &str)] = &[
-    (0, "next: nothing"),
+    (0, "The other side has done what was asked and ends in order.\nnext: nothing"),
     (1, "What it took is durable. Clients come again by themselves.\nnext: walrus-node status, on the node that stops"),
     (
         2,
         "One of the two programs has a bug, or something else listens there.\nnext: walrus-node --version, on both sides",
     ),
-    (3, "next: walrus-node --version, on both sides; upgrade the older one"),
-    (4, "next: smaller batches: --batch N"),
-    (5, "next: walrus-node cert check DIR"),
-    (6, "next: walrus-node cert issue DIR NAME --role ROLE [--topics GLOB]"),
+    (
+        3,
+        "One of the two programs is too old for the other.\nnext: walrus-node --version, on both sides; upgrade the older one",
+    ),
+    (4, "A batch is longer than any node takes. Nothing of it was written.\nnext: smaller batches: --batch N"),
+    (5, "It is not one that cert issue has made.\nnext: walrus-node cert check DIR"),
+    (
+        6,
+        "Its role, or its topics, do not go so far.\nnext: walrus-node cert issue DIR NAME --role ROLE [--topics GLOB]",
+    ),
     (
         8,
         "A follower's folder mirrors one log for ever.\nnext: walrus-node serve --follow HOST:PORT with a fresh --data",
     ),
-    (9, "next: the same command with --node of the leader, which the message names"),
+    (
+        9,
+        "It takes no appends; nothing was written.\nnext: the same command with --node of the leader, which the message names",
+    ),
     (11, "Both keep every byte.\nnext: walrus-node diff --data A --data B"),
     (
         12,
         "Retention has given away what the follower needs next.\nnext: walrus-node serve --follow HOST:PORT with a fresh --data",
     ),
-    (14, "next: fewer connections; clients come again by themselves"),
-    (15, "next: look at the network between the two; they come again by themselves"),
+    (
+        14,
+        "One certificate, or all clients together, have too much open.\nnext: fewer connections; clients come again by themselves",
+    ),
+    (
+        15,
+        "The other machine is gone, stopped or cut off.\nnext: ping HOST; look at the network; they come again by themselves",
+    ),
     (16, "Nothing of it was written.\nnext: walrus-node verify --data DIR, on the sender"),
     (18, "Nothing was written.\nnext: df -h DIR, on the node"),
-    (19, "next: the node's log; walrus-node status"),
-    (20, "next: walrus-node topics --node HOST:PORT --tls DIR"),
-    (21, "Nothing was changed.\nnext: walrus-node COMMAND --help"),
+    (19, "The node met something that no other code is for.\nnext: the node's log; walrus-node status"),
+    (20, "Nothing was ever appended to a topic of that name.\nnext: walrus-node topics --node HOST:PORT --tls DIR"),
+    (21, "A name, a batch or an offset can never be right. Nothing was changed.\nnext: walrus-node COMMAND --help"),
     (22, "What lies before and behind can be read.\nnext: walrus-node verify --data DIR, on the node"),
     (
         23,
         "Nothing of it was written, or it was rolled back. Reads go on.\nnext: walrus-node status; dmesg; restart the node",
     ),
-    (24, "next: restart the node; then read the topic's end"),
-    (25, "next: walrus-node status, on the follower: it has not reached its leader yet"),
-    (26, "next: walrus-node --version, on both sides; upgrade the older one"),
+    (
+        24,
+        "A write or a flush failed. It is there whole or not at all.\nnext: restart the node; then read the topic's end",
+    ),
+    (25, "A fresh follower has no log before it has reached its leader.\nnext: walrus-node status, on the follower"),
+    (26, "The node is older than what asks it.\nnext: walrus-node --version, on both sides; upgrade the older one"),
     (27, "Two processes use one certificate.\nnext: give each follower a certificate of its own"),
 ];
 
@@ -168,6 +193,11 @@ pub(crate) fn run(args: &Explain) -> Result<(), Failure> {
             let known = EXITS.iter().chain(APPENDS).find(|page| page.name == code);
             if let Some(Page { name, title, text }) = known {
                 out.line(format_args!("{name}: {title}\n\n{text}"))?;
+                if network(code).is_some() {
+                    out.line(format_args!(
+                        "\nIn a message of the network (`code {code}`): walrus-node explain net-{code}"
+                    ))?;
+                }
             } else if let Some((number, title)) = network(code) {
                 let advice = NETWORK.iter().find(|(known, _)| *known == number).map_or("", |(_, advice)| advice);
                 out.line(format_args!("code {number}: {title}\n\n{advice}"))?;
@@ -182,9 +212,9 @@ pub(crate) fn run(args: &Explain) -> Result<(), Failure> {
     out.flush()
 }
 
-/// A code of the network: `net-12`.
+/// A code of the network: `net-12`, or `12` where that is no exit code.
 fn network(code: &str) -> Option<(u16, &'static str)> {
-    let number: u16 = code.strip_prefix("net-")?.parse().ok()?;
+    let number: u16 = code.strip_prefix("net-").unwrap_or(code).parse().ok()?;
     codes().find(|(known, _)| *known == number)
 }
 
@@ -205,13 +235,15 @@ mod tests {
     fn every_code_has_a_page_that_says_what_to_do_next() {
         for (number, title) in codes() {
             let advice = NETWORK.iter().find(|(known, _)| *known == number).map(|(_, advice)| *advice);
-            assert!(advice.is_some_and(|advice| advice.contains("next: ")) && !title.is_empty(), "code {number}");
+            let (cause, next) =
+                advice.and_then(|advice| advice.split_once("\nnext: ")).expect("a cause, then what to do");
+            assert!(!cause.is_empty() && !next.is_empty() && !title.is_empty(), "code {number}");
         }
         assert_eq!(NETWORK.len(), codes().count());
         for exit in 0..=u8::MAX {
             let known = Exit::of(exit) as u8 == exit || exit == Exit::Interrupted as u8;
             assert_eq!(EXITS.iter().any(|page| page.name == exit.to_string()), known, "exit {exit}");
         }
-        assert!(EXITS[1..].iter().chain(APPENDS).all(|page| page.text.contains("next: ")));
+        assert!(EXITS[1..].iter().chain(APPENDS).all(|page| page.text.contains("\nnext: ")));
     }
 }

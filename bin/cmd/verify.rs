@@ -53,9 +53,9 @@ pub(crate) fn run(args: &Verify, io: IoMode) -> Result<(), Failure> {
         None => Ok(()),
         Some(damage) => {
             let typed = crate::at::typed(dir);
-            let failure =
-                fail::damaged(dir, damage).hint(format!("see what can still be read: walrus-node dump --data {typed}"));
-            Err(failure)
+            Err(fail::damaged(dir, damage)
+                .hint(format!("see what can still be read: walrus-node dump --data {typed}"))
+                .hint(format!("give up what lies behind it: walrus-node repair --data {typed} --accept-loss")))
         }
     }
 }

@@ -53,8 +53,9 @@ impl Writer {
         }
         match self.write_again(&mut lost, &again) {
             Ok(end) => {
-                self.take_over(lost, published, end);
+                // Counted first: whoever hears of an append can see what it took.
                 self.progress.count_survived(&failure.reason, self.incarnation);
+                self.take_over(lost, published, end);
                 Ok(())
             }
             Err(second) => self.roll_back(lost, &again, &format!("{}; again: {second}", failure.reason)),

@@ -15,6 +15,7 @@ use super::next_tail::{NextTail, Room};
 use super::plan::{BlockShape, Content, GroupShape, Piece, shape};
 use super::submission::{Submission, TopicSlot};
 use super::ticket::Receipt;
+use super::waits::WaitsFor;
 use super::writer::{Halt, Writer};
 use crate::format::block::{ENVELOPE_BYTES, Envelope, Head, Kind, seal};
 use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefinition};
@@ -98,7 +99,10 @@ impl Writer {
                     break room;
                 }
                 if ahead == self.state.ahead.len() {
-                    let spare = self.keeper.take_spare()?;
+                    self.progress.waits.begin(WaitsFor::Segment, (self.pace.now)());
+                    let spare = self.keeper.take_spare();
+                    self.progress.waits.end();
+                    let spare = spare?;
                     self.segments.add(Arc::clone(&spare));
                     self.state.ahead.push_back(spare);
                 }

@@ -18,6 +18,7 @@ use super::error::AppendError;
 use super::next_tail::NextTail;
 use super::submission::Submission;
 use super::ticket::{Receipt, Reply};
+use super::waits::WaitsFor;
 use crate::log::meta::BlockMeta;
 use crate::storage::{File, Token};
 
@@ -157,6 +158,13 @@ impl InFlight {
     /// Whether some group may wait for a flush that is not its own.
     pub(crate) fn has_unflushed(&self) -> bool {
         !self.published.is_empty() || self.groups.iter().any(|group| group.durability == Durability::Later)
+    }
+
+    /// What has to come back next, if anything is under way.
+    pub(crate) fn waits_for(&self) -> Option<WaitsFor> {
+        let writes = self.groups.iter().any(|group| group.writes_under_way > 0);
+        let flushes = !self.flushes.is_empty();
+        if writes { Some(WaitsFor::Write) } else { flushes.then_some(WaitsFor::Flush) }
     }
 
     fn iter(&self) -> impl DoubleEndedIterator<Item = &Group> {

@@ -29,5 +29,6 @@ pub(crate) mod queue;
 pub(crate) mod staging;
 pub(crate) mod submission;
 pub(crate) mod ticket;
+pub(crate) mod waits;
 pub(crate) mod watermark;
 pub(crate) mod writer;

@@ -5,6 +5,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::waits::Waits;
 use super::watermark::Watermark;
 use crate::ids::Incarnation;
 use crate::log::tail::Tail;
@@ -19,6 +20,8 @@ pub(crate) struct Progress {
     durable_tail: Mutex<Tail>,
     incarnation: AtomicU32,
     counters: Counters,
+    /// What the commit thread waits for.
+    pub(crate) waits: Waits,
     last_failure: Mutex<Option<String>>,
 }
 
@@ -38,6 +41,7 @@ impl Progress {
             durable_tail: Mutex::new(tail),
             incarnation: AtomicU32::new(incarnation.get()),
             counters: Counters::default(),
+            waits: Waits::default(),
             last_failure: Mutex::default(),
         }
     }

@@ -20,6 +20,7 @@ use super::plan::BlockLimit;
 use super::progress::Progress;
 use super::queue::{Asleep, Queue};
 use super::submission::Submission;
+use super::waits::WaitsFor;
 use crate::ids::{Epoch, Incarnation, LogId, RunId};
 use crate::limits::{GROUPS_IN_FLIGHT_MAX, NOT_DURABLE_BYTES_MAX};
 use crate::log::keeper::{Keeper, Published};
@@ -113,15 +114,22 @@ impl Writer {
         let ended = loop {
             let ended = self.commit_until_closed();
             let Some(failure) = self.state.failure.take() else { break ended };
-            if let Err(halt) = self.fence_and_write_again(failure) {
+            self.progress.waits.begin(WaitsFor::Rewrite, (self.pace.now)());
+            let survived = self.fence_and_write_again(failure);
+            self.progress.waits.end();
+            if let Err(halt) = survived {
                 break Err(halt);
             }
         };
         if let Err(Halt(reason)) = ended {
             self.halt(reason);
-        } else if let Err(reason) = self.keeper.stop(true) {
-            *self.halted.lock().expect("no holder of this lock panics") = Some(reason);
+        } else {
+            self.progress.waits.begin(WaitsFor::Closing, (self.pace.now)());
+            if let Err(reason) = self.keeper.stop(true) {
+                *self.halted.lock().expect("no holder of this lock panics") = Some(reason);
+            }
         }
+        self.progress.waits.end();
         self.progress.end();
     }
 
@@ -167,13 +175,14 @@ impl Writer {
     }
 
     fn wait_for_something(&mut self) -> Result<(), Halt> {
-        let full = self.is_full();
         let asleep = match self.state.in_flight.is_empty() {
             true => Asleep::ForWork,
             false => Asleep::ForTheDevice,
         };
-        if full || self.queue.sleep(asleep) {
-            self.io.wait(&mut self.state.done);
+        // Nothing more will come and a flush is under way: it is waited for, not asked about again and again.
+        let only_the_device = || self.queue.is_drained() && self.io.in_flight() > 0;
+        if self.is_full() || self.queue.sleep(asleep) || only_the_device() {
+            self.wait_for_the_queue();
             self.queue.awake();
         } else {
             self.io.poll(&mut self.state.done);
@@ -181,9 +190,16 @@ impl Writer {
         self.reap()
     }
 
+    fn wait_for_the_queue(&mut self) {
+        if let Some(what) = self.state.in_flight.waits_for() {
+            self.progress.waits.begin(what, (self.pace.now)());
+        }
+        self.io.wait(&mut self.state.done);
+    }
+
     /// Blocks until something has completed, and takes note of it.
     pub(super) fn wait_for_the_device(&mut self) -> Result<(), Halt> {
-        self.io.wait(&mut self.state.done);
+        self.wait_for_the_queue();
         self.reap()
     }
 
@@ -195,6 +211,9 @@ impl Writer {
     }
 
     fn note_completions(&mut self) {
+        if !self.state.done.is_empty() {
+            self.progress.waits.end();
+        }
         for Completion { token, result } in std::mem::take(&mut self.state.done) {
             self.state.completed = true;
             let carries_a_flush = self.state.in_flight.carries_a_flush(token);
@@ -313,7 +332,7 @@ impl Writer {
             if self.io.in_flight() == 0 {
                 return;
             }
-            self.io.wait(&mut self.state.done);
+            self.wait_for_the_queue();
         }
     }
 

@@ -5,9 +5,11 @@
 use std::path::Path;
 
 use super::build::wall_clock_ns;
+use crate::entropy::Entropy;
+use crate::format::superblock::Role;
 use crate::log::damage::Damage;
 use crate::log::recovery::{Contents, OpenError, open_parts};
-use crate::log::repair::cut_off;
+use crate::log::repair::{Circumstances, cut_off};
 use crate::log::survey::survey;
 use crate::log::{QUARANTINE, recovery::Recovered};
 use crate::lsn::Lsn;
@@ -19,15 +21,20 @@ use crate::topic::index::Index;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// The damage that made it necessary; none if only the file of cursors was damaged.
-    pub damage: Option<Damage>,
+    /// Whose folder it is.
+    pub role: Option<Role>,
+    /// Every damaged place, the one that it was cut off at first; none if only the file of cursors was damaged.
+    pub damage: Vec<Damage>,
     /// The log ends before this block now.
     pub cut_lsn: Lsn,
     /// It ended before this one, as far as is known.
     pub was_lsn: Lsn,
-    /// Entries that could still be read behind the damage, and are gone now: topic, first offset, end.
+    /// Entries that are gone: topic, first offset, end. As many at least: how far a topic went is known only as far as its blocks could
+    /// be read.
     pub lost: Vec<(String, u64, u64)>,
-    /// Where everything that was cut is kept: files in the folder.
+    /// The file of cursors was damaged: there are none now.
+    pub cursors_lost: bool,
+    /// Where everything that was cut is kept: files in the folder. A repair that was cut short may have left others there.
     pub kept: Vec<String>,
 }
 
@@ -38,7 +45,7 @@ pub struct Repaired {
 /// [`OpenError::Locked`] while a process has the folder; [`OpenError::SuperblockDamaged`], [`OpenError::FileDamaged`] where even the place
 /// to cut is not known; a failed read or write: the repair can be begun again then.
 pub fn accept_loss(path: &Path, io: IoMode) -> Result<Option<Repaired>, OpenError> {
-    repair(&Disk::open(path, io, Access::Write)?)
+    repair(&Disk::open(path, io, Access::Write)?, Entropy::new(None))
 }
 
 /// The same on a simulated disk.
@@ -47,48 +54,56 @@ pub fn accept_loss(path: &Path, io: IoMode) -> Result<Option<Repaired>, OpenErro
 /// As [`accept_loss`].
 #[cfg(feature = "sim")]
 pub fn accept_loss_sim(disk: &crate::storage::sim::SimDisk) -> Result<Option<Repaired>, OpenError> {
-    repair(&disk.open(Access::Write)?)
+    repair(&disk.open(Access::Write)?, Entropy::new(Some(1)))
 }
 
-fn repair(disk: &Disk) -> Result<Option<Repaired>, OpenError> {
+fn repair(disk: &Disk, mut entropy: Entropy) -> Result<Option<Repaired>, OpenError> {
     let Contents::Log(parts) = open_parts(disk, u64::MAX)? else { return Err(OpenError::NoLog) };
-    let (index, base_lsn) = (Index::new(&parts.base), parts.base.first_lsn);
+    let index = Index::new(&parts.base);
     let recovered = parts.recover(&index)?;
-    let cursors = set_aside_cursors(disk, &recovered)?;
-    let Some(damage) = recovered.damage.clone() else {
-        let (cut_lsn, was_lsn) = (recovered.tail.lsn, recovered.tail.lsn);
-        let only_cursors = Repaired { damage: None, cut_lsn, was_lsn, lost: Vec::new(), kept: Vec::new() };
-        return Ok(cursors.map(|file| Repaired { kept: vec![file], ..only_cursors }));
+    // Looked at before anything is changed: a file of a newer version refuses the repair.
+    let cursors_lost = match CursorFile::load(disk, recovered.superblock.now.log_id) {
+        Err(OpenError::FileDamaged { .. }) => true,
+        Err(error) => return Err(error),
+        Ok(_) => false,
     };
-    let cut_lsn = recovered.tail.lsn;
-    if cut_lsn == base_lsn && cut_lsn > Lsn::FIRST {
-        // Nothing would be left behind what retention has given away; an empty log of this history cannot be told from a damaged one.
-        return Err(OpenError::Damaged(damage));
+    let sb = &recovered.superblock.now;
+    let (incarnation, end) = (sb.incarnation, recovered.tail.lsn);
+    let mut repaired = Repaired {
+        role: sb.role,
+        damage: Vec::new(),
+        cut_lsn: end,
+        was_lsn: end,
+        lost: Vec::new(),
+        cursors_lost,
+        kept: Vec::new(),
+    };
+    if recovered.damage.is_some() {
+        see_what_is_lost(&recovered, &index, &mut repaired)?;
+        let now = Circumstances { now_ns: wall_clock_ns(), salt: entropy.next_u64() };
+        repaired.kept = cut_off(disk, recovered, &now)?;
     }
-    let before: Vec<_> = index.all();
-    let surveyed = survey(&recovered, &index)?;
-    let was_lsn = surveyed.tail.lsn.max(recovered.superblock.now.hint.lsn).max(cut_lsn);
+    if cursors_lost {
+        // A damaged file of cursors refuses an open; they begin anew.
+        let aside = format!("{QUARANTINE}/cursors-{:08x}", incarnation.get());
+        disk.make_folder(QUARANTINE)?;
+        disk.rename("cursors", &aside)?;
+        disk.flush_folder(QUARANTINE)?;
+        disk.flush_folder("")?;
+        repaired.kept.push(aside);
+    }
+    Ok((cursors_lost || !repaired.damage.is_empty()).then_some(repaired))
+}
+
+/// Reads on behind the damage, as far as that goes.
+fn see_what_is_lost(recovered: &Recovered, index: &Index, repaired: &mut Repaired) -> Result<(), OpenError> {
+    let before = index.all();
+    let surveyed = survey(recovered, index)?;
+    repaired.damage = surveyed.damage;
+    repaired.was_lsn = surveyed.tail.lsn.max(recovered.superblock.now.hint.lsn).max(repaired.cut_lsn);
     let end_before = |name: &str| before.iter().find(|topic| topic.name == name).map_or(0, |topic| topic.next_offset);
     let lost = index.all().into_iter().map(|topic| (end_before(&topic.name), topic));
     let lost = lost.filter(|(end, topic)| topic.next_offset > *end);
-    let lost = lost.map(|(end, topic)| (topic.name, end, topic.next_offset)).collect();
-    let mut kept = cut_off(disk, recovered, wall_clock_ns())?;
-    kept.extend(cursors);
-    Ok(Some(Repaired { damage: Some(damage), cut_lsn, was_lsn, lost, kept }))
-}
-
-/// A damaged file of cursors refuses an open; the cursors begin anew.
-fn set_aside_cursors(disk: &Disk, recovered: &Recovered) -> Result<Option<String>, OpenError> {
-    match CursorFile::load(disk, recovered.superblock.now.log_id) {
-        Err(OpenError::FileDamaged { .. }) => {
-            disk.make_folder(QUARANTINE)?;
-            let aside = format!("{QUARANTINE}/cursors-{:08x}", recovered.superblock.now.incarnation.get());
-            disk.rename("cursors", &aside)?;
-            disk.flush_folder("")?;
-            disk.flush_folder(QUARANTINE)?;
-            Ok(Some(aside))
-        }
-        Err(error) => Err(error),
-        Ok(_) => Ok(None),
-    }
+    repaired.lost = lost.map(|(end, topic)| (topic.name, end, topic.next_offset)).collect();
+    Ok(())
 }

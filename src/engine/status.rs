@@ -68,6 +68,18 @@ impl Engine {
         self.inner.progress.survived()
     }
 
+    /// Why the log takes no writes, if it takes none.
+    #[cfg(feature = "replication")]
+    pub(crate) fn halted(&self) -> Option<String> {
+        self.inner.halted.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// What the commit thread waits for now, in words, and since when.
+    #[cfg(feature = "replication")]
+    pub(crate) fn waits_for(&self) -> Option<(&'static str, std::time::Instant)> {
+        self.inner.progress.waits.now().map(|(what, since)| (what.name(), since))
+    }
+
     /// The state of the log now.
     pub fn status(&self) -> Status {
         let inner = &self.inner;

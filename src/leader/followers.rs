@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::{Phase, Server};
-use crate::engine::{Engine, Status};
+use crate::engine::Status;
 use crate::lsn::Lsn;
 use crate::net::endpoint::close;
 use crate::wire::Code;
@@ -266,37 +266,112 @@ impl Drop for Registration {
 
 /// Remembers when the durable watermark reached what, so that lag can be told in seconds.
 pub(super) async fn sample(server: Arc<Server>) {
-    let (mut phase, mut told) = (server.phase.subscribe(), 0);
+    let (mut phase, mut told) = (server.phase.subscribe(), Told::default());
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = phase.wait_for(|&phase| phase == Phase::Closing) => return,
+            _ = phase.wait_for(|&phase| phase == Phase::Closing) => {}
         }
         if let Some(log) = server.setup.log.get() {
             server.followers.table().sample(log.durable().lsn(), Instant::now());
-            told = tell_of_failures(log, told);
+            told.tell_of(log.failures_survived(), log.halted());
+        }
+        if *phase.borrow() == Phase::Closing {
+            return;
         }
     }
 }
 
-/// Says loudly, and once for each, that the log has survived a failed write or flush. Returns how many have been told of.
-fn tell_of_failures(log: &Engine, told: u64) -> u64 {
-    let (failures, last) = log.failures_survived();
-    if failures > told {
-        let last = last.unwrap_or_default();
+/// What an operator has been told of.
+#[derive(Debug, Default)]
+struct Told {
+    failures: u64,
+    halted: bool,
+}
+
+impl Told {
+    /// Says loudly, and once for each, that the log has survived a failed write or flush, or that it could not.
+    fn tell_of(&mut self, (failures, last): (u64, Option<String>), halted: Option<String>) {
+        if failures > self.failures {
+            let last = last.unwrap_or_default();
+            tracing::error!(
+                failures,
+                "a write or a flush has failed, and was written again elsewhere; nothing is lost, but look after the disk: {last}"
+            );
+            self.failures = failures;
+        }
+        let Some(reason) = halted.filter(|_| !self.halted) else { return };
         tracing::error!(
-            failures,
-            "a write or a flush has failed, and was written again elsewhere; nothing is lost, but look after the disk: {last}"
+            "the log has halted: it takes no writes until this process is started again, reads go on: {reason}"
         );
+        self.halted = true;
     }
-    failures
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
     use super::*;
+
+    /// Every error that is logged.
+    #[derive(Clone, Default)]
+    struct Errors(Arc<Mutex<Vec<String>>>);
+
+    impl Errors {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Visit for Errors {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+
+    impl Subscriber for Errors {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_failure_that_was_survived_and_one_that_was_not_are_each_told_once() {
+        let (errors, mut told) = (Errors::default(), Told::default());
+        let mut say = |failures, last: Option<&str>, halted: Option<&str>| {
+            let (last, halted) = (last.map(str::to_owned), halted.map(str::to_owned));
+            tracing::subscriber::with_default(errors.clone(), || told.tell_of((failures, last), halted));
+            errors.take()
+        };
+        assert!(say(0, None, None).is_empty());
+        for (failures, reason) in [(1, "first"), (3, "third")] {
+            let said = say(failures, Some(reason), None);
+            assert!(said.len() == 1 && said[0].contains("nothing is lost") && said[0].ends_with(reason), "{said:?}");
+            assert!(say(failures, Some(reason), None).is_empty());
+        }
+        let said = say(3, Some("third"), Some("no more"));
+        assert!(said.len() == 1 && said[0].contains("the log has halted") && said[0].ends_with("no more"), "{said:?}");
+        assert!(say(3, Some("third"), Some("no more")).is_empty());
+    }
 
     #[test]
     fn seconds_of_lag_count_from_the_first_block_that_is_missing_and_are_none_on_an_idle_leader() {

@@ -12,11 +12,12 @@
 //!
 //! Layer: leader. Uses `engine`, `net`, `wire`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{Counted, Phase, Server, count};
@@ -72,9 +73,10 @@ pub(super) async fn serve(
     let (to_engine, batches) = mpsc::channel(APPEND_BATCHES_IN_FLIGHT_MAX);
     let (to_answer, queued) = mpsc::channel(APPEND_BATCHES_IN_FLIGHT_MAX);
     let worker = tokio::task::spawn_blocking(move || queue(&log, &topic, batches, &to_answer));
-    let answering = tokio::spawn(answer(Arc::clone(&server), owing, queued, writer));
+    let (refuses, refused) = oneshot::channel();
+    let answering = tokio::spawn(answer(Arc::clone(&server), owing, refuses, queued, writer));
 
-    let taken = take(&server, &mut reader, to_engine).await;
+    let taken = take(&server, &mut reader, to_engine, refused).await;
     // Everything that was taken is in the engine or refused, then answered: also when the client has gone, because what was
     // accepted must not depend on who still listens.
     worker.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -97,6 +99,7 @@ async fn take(
     server: &Server,
     reader: &mut FrameReader,
     to_engine: mpsc::Sender<Taken>,
+    mut refused: oneshot::Receiver<Infallible>,
 ) -> Result<TakingEnded, StreamError> {
     let mut order = BatchOrder::default();
     let mut phase = server.phase.subscribe();
@@ -117,6 +120,8 @@ async fn take(
             biased;
             _ = phase.wait_for(|&phase| phase >= Phase::NoAppends) => return Ok(TakingEnded::Draining),
             () = to_engine.closed() => return Ok(TakingEnded::Refused),
+            // A client that waits for this very answer sends nothing more by which it could be noticed.
+            _ = &mut refused => return Ok(TakingEnded::Refused),
             next = next => next?,
         };
         let Some(taken) = taken else { return Ok(TakingEnded::Finished) };
@@ -140,10 +145,11 @@ fn queue(log: &Engine, topic: &str, mut batches: mpsc::Receiver<Taken>, to_answe
     }
 }
 
-/// Acknowledges batches in order, each after it is durable. Returns the writer, and the refusal if one was due.
+/// Acknowledges batches in order, each after it is durable. Returns the writer, and the refusal if one was due; `_refuses` goes with it.
 async fn answer(
     server: Arc<Server>,
     _owing: Counted,
+    _refuses: oneshot::Sender<Infallible>,
     mut queued: mpsc::Receiver<Queued>,
     mut writer: FrameWriter,
 ) -> Result<(FrameWriter, Option<Refused>), StreamError> {

@@ -111,7 +111,9 @@ pub(crate) fn make_writable(
     let spares: Vec<_> = segments.range(here.next()..).map(|(_, segment)| Arc::clone(segment)).collect();
     let last = segments.keys().copied().chain(broken.iter().map(|(number, _)| *number)).max();
     let last = last.max(last_set_aside(disk)?);
-    let next_segment = last.map_or(here, |last| last.next().max(here));
+    // The first of a log is at its first block already. A number that was used is not used again, though nothing may be left of it.
+    let fresh = if tail.position == first_position(superblock.now.align) { here } else { here.next() };
+    let next_segment = last.map_or(fresh, |last| last.next().max(here));
     let given_away = open_given_away(disk, &given_away, superblock.now.log_id)?;
     Ok(Writable { superblock, segments, spares, given_away, next_segment, tail, last_segment, unindexed, warnings })
 }
@@ -148,7 +150,9 @@ fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
 /// # Errors
 /// When `room` fences are there already.
 pub(super) fn set_fence(fences: &mut Vec<Fence>, fence: Fence, room: usize) -> Result<(), String> {
-    fences.retain(|old| old.cut < fence.cut && old.resume != old.cut);
+    // But for the one that says that a log is empty because somebody has given up what was in it: an opening changes nothing about that.
+    let says_empty = |old: &Fence| old.reason == FenceReason::LossAccepted && fence.reason != FenceReason::LossAccepted;
+    fences.retain(|old| old.resume != old.cut && (old.cut < fence.cut || old.cut == fence.cut && says_empty(old)));
     if fences.len() >= room {
         return Err(format!("the superblock has {} fences, and no room for another here", fences.len()));
     }
@@ -243,7 +247,7 @@ fn set_aside_broken(
 }
 
 /// Spares that were being made when the process ended, and small files that were being written.
-fn remove_temporaries(disk: &Disk) -> storage::Result<()> {
+pub(super) fn remove_temporaries(disk: &Disk) -> storage::Result<()> {
     for folder in [WAL, QUARANTINE] {
         for name in disk.list(folder)?.iter().filter(|name| name.ends_with(".tmp")) {
             disk.remove(&format!("{folder}/{name}"))?;

@@ -26,7 +26,7 @@ use crate::format::base::{BASE_BYTES_MAX, Base};
 use crate::format::block::{ENVELOPE_BYTES, peek_position};
 use crate::format::field::is_zero;
 use crate::format::index::SegmentIndex;
-use crate::format::superblock::{Fence, Hint, Role, Superblock};
+use crate::format::superblock::{Fence, FenceReason, Hint, Role, Superblock};
 use crate::format::{Corrupt, segment::HEADER_BYTES};
 use crate::ids::{Chain, SegmentNo};
 use crate::lsn::{Lsn, Position};
@@ -236,6 +236,7 @@ pub(crate) fn open_parts(disk: &Disk, check_bytes_max: u64) -> Result<Contents, 
             Err(corrupt) => broken.push((number, corrupt)),
         }
     }
+    indexes.retain(|number, _| segments.contains_key(number)); // of a segment that is missing, it names nothing
     Ok(Contents::Log(Box::new(Parts {
         superblock,
         both_slots_sound,
@@ -402,7 +403,7 @@ impl Parts {
         let witness = stragglers.iter().find(|block| !block.fenced && block.durable_lsn > missing);
         let evidence = if hint > missing {
             format!("the superblock records everything below lsn {hint} as durable")
-        } else if tail.lsn == self.base.first_lsn && tail.lsn > Lsn::FIRST {
+        } else if tail.lsn == self.base.first_lsn && tail.lsn > Lsn::FIRST && !self.is_given_up(tail) {
             // A log always keeps a group that was durable when the base was written.
             format!("the base says that the log begins with lsn {}", tail.lsn)
         } else {
@@ -417,6 +418,14 @@ impl Parts {
         Ok(Some(Damage::at(position, missing, format!("{why}; {evidence}"))))
     }
 
+    /// Whether somebody has accepted that nothing is left of the log from `tail` on.
+    fn is_given_up(&self, tail: &Tail) -> bool {
+        let mut fences = self.superblock.now.fences.iter();
+        fences.any(|fence| {
+            fence.reason == FenceReason::LossAccepted && fence.cut == tail.position && fence.cut_lsn == tail.lsn
+        })
+    }
+
     /// Where the missing block should lie: at the end of the chain, or, when nothing was ever written there, at the start of the
     /// next segment.
     fn damaged_position(&self, end: &Tail) -> Result<Position, OpenError> {
@@ -425,7 +434,8 @@ impl Parts {
         let Some(next) = next.filter(|number| **number > here.segment()).min() else { return Ok(here) };
         let start_of_next = Position::new(*next, first_position(self.superblock.now.align).offset());
         let Some(segment) = self.segments.get(&here.segment()) else { return Ok(start_of_next) };
-        if here.offset() >= segment.header.blocks_end() {
+        // Behind the blocks of a packed segment less room may be left than any block needs.
+        if segment.header.blocks_end().saturating_sub(here.offset()) < ENVELOPE_BYTES as u32 {
             return Ok(start_of_next);
         }
         let mut window = Window::new(&self.segments);

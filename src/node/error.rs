@@ -5,10 +5,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::engine::CloseError;
 use crate::follower::Stop;
 use crate::log::recovery::OpenError;
+use crate::lsn::Lsn;
 use crate::net::cert::CertError;
 use crate::net::tls::TlsError;
 
@@ -84,15 +86,31 @@ pub enum NodeError {
     Close(#[from] CloseError),
     /// The disk does not answer, so the log could not be closed.
     #[error(
-        "the disk does not answer: everything below lsn {durable} is durable, what is behind it is not known\n\
-         hint: dmesg says which device hangs; the next start recovers what is there"
+        "the disk does not answer: {what} has not come back for {} s; everything below lsn {durable} is durable{}\n\
+         hint: dmesg says which device hangs; the next start recovers what is there",
+        .since.as_secs(),
+        only_written(*.durable, *.published)
     )]
     DiskHangs {
+        /// What was asked of it.
+        what: &'static str,
+        /// How long ago, at least.
+        since: Duration,
         /// The durable watermark.
-        durable: crate::lsn::Lsn,
+        durable: Lsn,
         /// The published one.
-        published: crate::lsn::Lsn,
+        published: Lsn,
     },
+}
+
+/// What a power cut could still take, of what callers were told.
+fn only_written(durable: Lsn, published: Lsn) -> String {
+    match published > durable {
+        true => format!(
+            ", what was acknowledged as written below lsn {published} is written, and of the rest nothing is known"
+        ),
+        false => ", of what is behind it nothing is known".to_owned(),
+    }
 }
 
 fn open_hint(error: &OpenError, data: &std::path::Path) -> String {

@@ -34,18 +34,20 @@ pub use error::NodeError;
 use crate::engine::{Engine, Options};
 use crate::entropy::Entropy;
 use crate::follower::{Lag, Stop, Tailer};
-use crate::leader::{LogSlot, Server, Setup};
+use crate::leader::{FAREWELL_PATIENCE, LogSlot, Server, Setup};
 use crate::log::recovery::OpenError;
 use crate::net::endpoint::listen;
 use crate::net::tls::Tls;
 use crate::wire::Code;
 use crate::wire::rights::Role;
 
-/// How long a stopping node waits for appends to be finished, and then for followers to have everything.
+/// How long a stopping node waits for appends to be finished and for followers to have everything.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the disk has to finish what was accepted. With the drain before it, a node ends within ten seconds of SIGTERM.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(DRAIN_PATIENCE.as_secs() + 2 * FAREWELL_PATIENCE.as_secs() + CLOSE_PATIENCE.as_secs() < 10);
 
 /// A node that runs: a leader or a follower.
 ///
@@ -73,8 +75,14 @@ impl Node {
     /// As [`NodeError`] says; nothing runs then.
     pub async fn start(config: NodeConfig) -> Result<Node, NodeError> {
         config.check()?;
+        let opened = open_log(&config).await?;
+        Node::serve(config, opened).await
+    }
+
+    /// The same on a log that is open; a follower without one opens it once it has reached its leader.
+    async fn serve(config: NodeConfig, opened: Option<Engine>) -> Result<Node, NodeError> {
         let log = LogSlot::default();
-        if let Some(opened) = open_log(&config).await? {
+        if let Some(opened) = opened {
             warn_of(&opened);
             let _ = log.set(opened);
         }

@@ -3,7 +3,7 @@
 //! Layer: node.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
@@ -38,15 +38,20 @@ impl Signals {
 /// # Errors
 /// The log could not be closed in order, or nothing became durable for so long.
 pub(super) async fn close_in_time(log: Engine, patience: Duration) -> Result<(), NodeError> {
-    let (durable, published) = (log.durable(), log.published());
-    let mut closing = spawn_blocking(move || log.close());
+    let (durable, published, began) = (log.durable(), log.published(), Instant::now());
+    let closes = log.clone();
+    let mut closing = spawn_blocking(move || closes.close());
     loop {
         let before = durable.lsn();
         match timeout(patience, &mut closing).await {
             Ok(closed) => return Ok(closed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?),
             // A slow disk is not one that hangs.
             Err(_) if durable.lsn() > before => {}
-            Err(_) => return Err(NodeError::DiskHangs { durable: durable.lsn(), published: published.lsn() }),
+            Err(_) => {
+                let (what, since) = log.waits_for().unwrap_or(("the closing of the log", began));
+                let (since, durable, published) = (since.elapsed(), durable.lsn(), published.lsn());
+                return Err(NodeError::DiskHangs { what, since, durable, published });
+            }
         }
     }
 }

@@ -363,6 +363,27 @@ impl SimDisk {
         let state = self.state();
         SimDisk::from_image(state.seed, Image::of(state.names.clone(), state.files.clone()))
     }
+
+    /// The same, but one file has these bytes, or is gone: what a damaged device, or somebody's hand, has left.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn copy_with(&self, name: &str, bytes: Option<&[u8]>) -> SimDisk {
+        let state = self.state();
+        let (mut names, mut files) = (state.names.clone(), state.files.clone());
+        let inode = state.inode(name);
+        files.remove(&inode);
+        match bytes {
+            None => drop(names.remove(name)),
+            Some(bytes) => {
+                let mut content = Content::default();
+                content.grow(bytes.len() as u64);
+                content.write(bytes, 0);
+                files.insert(inode, content);
+            }
+        }
+        SimDisk::from_image(state.seed, Image::of(names, files))
+    }
 }
 
 impl State {

@@ -11,6 +11,9 @@ fn every_code_that_is_listed_is_explained_and_an_unknown_one_is_not_guessed() {
         let page = walrus(&["explain", code]).ok();
         assert!(page.text().lines().count() >= 3, "{code}: {}", page.text());
     }
+    // As the messages write it, `code 12`: where that number is an exit code too, the page says where the other is.
+    assert_eq!(walrus(&["explain", "12"]).ok().text(), walrus(&["explain", "net-12"]).ok().text());
+    assert!(walrus(&["explain", "5"]).ok().text().ends_with("walrus-node explain net-5\n"));
     let unknown = walrus(&["explain", "nonsense"]).with(2);
     assert!(unknown.hint().contains("walrus-node explain"), "{}", unknown.err);
 }

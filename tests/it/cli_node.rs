@@ -12,7 +12,7 @@ use crate::cli::{Done, Node, Pki, Running, arg, command, until, walrus, walrus_f
 use crate::support::folder;
 
 /// A place for nodes, with certificates.
-struct Cluster {
+pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     pki: Pki,
     leader_tls: PathBuf,
@@ -21,10 +21,10 @@ struct Cluster {
 }
 
 /// Any free port.
-const ANY: &str = "127.0.0.1:0";
+pub(crate) const ANY: &str = "127.0.0.1:0";
 
 impl Cluster {
-    fn new() -> Cluster {
+    pub(crate) fn new() -> Cluster {
         let dir = folder();
         let pki = Pki::new(dir.path());
         let [leader_tls, follower_tls] = ["leader", "follower"].map(|name| pki.issue(name, Role::Node));
@@ -32,19 +32,23 @@ impl Cluster {
         Cluster { dir, pki, leader_tls, follower_tls, me }
     }
 
-    fn data(&self, name: &str) -> PathBuf {
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn leader(&self, listen: &str) -> Node {
+    pub(crate) fn leader(&self, listen: &str) -> Node {
         Node::start(&self.data("a"), &self.leader_tls, listen, None)
     }
 
-    fn follower(&self, listen: &str, leader: &str) -> Node {
+    pub(crate) fn follower(&self, listen: &str, leader: &str) -> Node {
         Node::start(&self.data("b"), &self.follower_tls, listen, Some(leader))
     }
 
-    fn at(&self, address: &str, args: &[&str], input: &[u8]) -> Done {
+    pub(crate) fn tls_of_the_follower(&self) -> &Path {
+        &self.follower_tls
+    }
+
+    pub(crate) fn at(&self, address: &str, args: &[&str], input: &[u8]) -> Done {
         self.at_as(address, &self.me, args, input)
     }
 
@@ -53,7 +57,7 @@ impl Cluster {
     }
 
     /// Waits until the follower has all that the leader has.
-    fn wait_for_mirror(&self, leader: &str, follower: &str) {
+    pub(crate) fn wait_for_mirror(&self, leader: &str, follower: &str) {
         until("the follower has everything", || {
             let status = |node: &str| self.at(node, &["status", "--json"], b"").ok().json().remove(0);
             let (here, there) = (status(leader), status(follower));
@@ -61,7 +65,7 @@ impl Cluster {
         });
     }
 
-    fn diff(&self) -> Done {
+    pub(crate) fn diff(&self) -> Done {
         walrus(&["diff", "--data", arg(&self.data("a")), "--data", arg(&self.data("b")), "--json"])
     }
 }
