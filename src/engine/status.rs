@@ -74,9 +74,8 @@ impl Engine {
         self.inner.halted.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// What the commit thread waits for now, in words, and since when.
-    #[cfg(feature = "replication")]
-    pub(crate) fn waits_for(&self) -> Option<(&'static str, std::time::Instant)> {
+    /// What the commit thread has asked of the disk and waits for now, in words, and since when: how to tell a disk that hangs.
+    pub fn waits_for(&self) -> Option<(&'static str, std::time::Instant)> {
         self.inner.progress.waits.now().map(|(what, since)| (what.name(), since))
     }
 
