@@ -82,6 +82,7 @@ pub use limits::BATCH_ENTRIES_MAX;
 pub use log::damage::Damage;
 pub use log::keeper::{SpaceState, TrimError};
 pub use log::recovery::OpenError;
+pub use log::scrub::{ScrubPace, Scrubbed};
 pub use log::segments::PortableBlock;
 pub use lsn::{Lsn, Position};
 pub use storage::{Error as StorageError, IoMode};

@@ -98,6 +98,7 @@ const CLOCKS_ALLOWED: &[(&str, &str, &str)] = &[
     ("src/engine/tailer.rs", "Instant::now", "the deadline of a caller who waits"),
     ("src/commit/watermark.rs", "wait_timeout_while", "the same caller, asleep"),
     ("src/log/keeper/mod.rs", "wait_timeout", "an idle log refreshes its hint"),
+    ("src/log/scrub.rs", "wait_timeout_while", "the scrub rests, so that it takes a share of the disk only"),
     ("src/storage/dir.rs", "Instant::now", "two seconds of trying for LOCK"),
     ("src/storage/dir.rs", "thread::sleep", "two seconds of trying for LOCK"),
 ];

@@ -23,6 +23,7 @@ use crate::ids::{LogId, NodeId, RunId};
 use crate::log::keeper::{Keeper, Kept, Policy, Published, Retention, SegmentSizes};
 use crate::log::open::{Writable, create, make_writable};
 use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
+use crate::log::scrub::Scrub;
 use crate::log::segments::{Beginning, Segments};
 use crate::storage::{Access, Disk};
 use crate::topic::cursor::{CursorError, CursorFile};
@@ -152,10 +153,10 @@ fn start(
         clock: wall_clock_ns,
         state: WriterState::default(),
     };
-    let thread = std::thread::Builder::new()
-        .name("walrus-commit".into())
-        .spawn(move || writer.run())
-        .map_err(|error| OpenError::Halted { reason: format!("the commit thread could not be started: {error}") })?;
+    let thread =
+        std::thread::Builder::new().name("walrus-commit".into()).spawn(move || writer.run()).map_err(no_thread)?;
+    let durable = progress.durable.clone();
+    let scrub = Scrub::start(Arc::clone(&segments), move || durable.lsn(), options.scrub).map_err(no_thread)?;
     let engine = Engine {
         inner: Arc::new(Inner {
             role: purpose.role(),
@@ -172,6 +173,7 @@ fn start(
             segments,
             index,
             cursors,
+            scrub,
             progress,
             followers,
             halted,
@@ -181,6 +183,10 @@ fn start(
     };
     engine.begin_reign_if_there_is_room()?;
     Ok(engine)
+}
+
+fn no_thread(error: std::io::Error) -> OpenError {
+    OpenError::Halted { reason: format!("a thread could not be started: {error}") }
 }
 
 fn policy(options: &Options) -> Policy {

@@ -53,6 +53,7 @@ use crate::ids::{LogId, NodeId};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD, GROUP_BYTES_MAX};
 use crate::log::keeper::Keeper;
 use crate::log::recovery::OpenError;
+use crate::log::scrub::Scrub;
 use crate::log::segments::Segments;
 use crate::storage::Disk;
 use crate::topic::check_name;
@@ -83,6 +84,7 @@ struct Inner {
     segments: Arc<Segments>,
     index: Arc<Index>,
     cursors: CursorFile,
+    scrub: Scrub,
     progress: Arc<Progress>,
     /// How many follow this log now.
     followers: Arc<AtomicU64>,
@@ -315,6 +317,7 @@ impl Inner {
             let panicked = CloseError { reason: "the commit thread panicked".into() };
             thread.join().map_err(|_| panicked)?;
         }
+        self.scrub.stop();
         let halted = self.halted.lock().expect("no holder of this lock panics").clone();
         halted.map_or(Ok(()), |reason| Err(CloseError { reason }))
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::commit::flushing::FlushEvery;
 use crate::commit::submission::Level;
 use crate::limits::{ALIGN_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::log::scrub::ScrubPace;
 use crate::storage::IoMode;
 
 /// A segment takes at most this share of the file system, so that a small disk is not full after two of them.
@@ -45,6 +46,9 @@ pub struct Options {
     /// as its indexes go, and only its last segment is looked at. Default 0: no log is read whole. The command takes 1 GiB, which is
     /// about a second.
     pub check_bytes_max: u64,
+    /// How eagerly full segments are read again to find damage, for [`Status::scrubbed`](super::Status::scrubbed). Default: 20 MB a
+    /// second, once a day. `None` where something else reads the disk again, as ZFS does.
+    pub scrub: Option<ScrubPace>,
     /// Seed of ids and salts, for tests that must repeat. Default: from the operating system.
     pub seed: Option<u64>,
 }
@@ -73,6 +77,7 @@ impl Default for Options {
             level: Level::Durable,
             flush_every: FlushEvery::default(),
             check_bytes_max: 0,
+            scrub: Some(ScrubPace::default()),
             seed: None,
         }
     }

@@ -6,6 +6,7 @@ use super::Engine;
 use crate::format::superblock::Role;
 use crate::ids::{Chain, Epoch, Incarnation, LogId, NodeId, RunId};
 use crate::log::keeper::SpaceState;
+use crate::log::scrub::Scrubbed;
 use crate::lsn::Lsn;
 
 /// The state of a log at one moment.
@@ -57,6 +58,8 @@ pub struct Status {
     pub free_bytes: u64,
     /// Whether there is room to go on.
     pub space: SpaceState,
+    /// What reading full segments again has found since the log was opened.
+    pub scrubbed: Scrubbed,
     /// Topics in the log.
     pub topics: usize,
 }
@@ -72,6 +75,12 @@ impl Engine {
     #[cfg(feature = "replication")]
     pub(crate) fn halted(&self) -> Option<String> {
         self.inner.halted.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// The damage that the scrub has found, as a warning.
+    #[cfg(feature = "replication")]
+    pub(crate) fn scrub_warning(&self) -> Option<String> {
+        self.inner.scrub.scrubbed(self.inner.segments.beginning().lsn).warning()
     }
 
     /// What the commit thread has asked of the disk and waits for now, in words, and since when: how to tell a disk that hangs.
@@ -94,6 +103,9 @@ impl Engine {
         }
         warnings.extend(space.warning);
         warnings.extend(inner.keeper.retention_trouble().map(|trouble| trouble.to_string()));
+        let first_lsn = inner.segments.beginning().lsn;
+        let scrubbed = inner.scrub.scrubbed(first_lsn);
+        warnings.extend(scrubbed.warning());
         let (failures_survived, last_failure) = inner.progress.survived();
         Status {
             published_lsn: inner.progress.published.lsn(),
@@ -116,9 +128,10 @@ impl Engine {
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
             warnings,
             log_bytes: inner.segments.bytes(),
-            first_lsn: inner.segments.beginning().lsn,
+            first_lsn,
             free_bytes,
             space: space.state,
+            scrubbed,
             topics: inner.index.len(),
         }
     }

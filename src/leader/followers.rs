@@ -277,6 +277,7 @@ pub(super) async fn sample(server: Arc<Server>) {
         if let Some(log) = server.setup.log.get() {
             server.followers.table().sample(log.durable().lsn(), Instant::now());
             told.tell_of(log.failures_survived(), log.halted());
+            told.tell_of_damage(log.scrub_warning());
         }
         if *phase.borrow() == Phase::Closing {
             return;
@@ -289,6 +290,7 @@ pub(super) async fn sample(server: Arc<Server>) {
 struct Told {
     failures: u64,
     halted: bool,
+    damage: Option<String>,
 }
 
 impl Told {
@@ -307,6 +309,14 @@ impl Told {
             "the log has halted: it takes no writes until this process is started again, reads go on: {reason}"
         );
         self.halted = true;
+    }
+
+    /// Says loudly what the scrub has found, and again when it has found more.
+    fn tell_of_damage(&mut self, damage: Option<String>) {
+        if damage != self.damage {
+            damage.iter().for_each(|damage| tracing::error!("the scrub has found damage: {damage}"));
+            self.damage = damage;
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //!   nothing. `open` then makes a recovered log writable: fence, new incarnation, erasure of what the fence kills.
 //! - `keeper` is the background thread that owns the superblock and makes spares ahead of need, so that the commit path
 //!   never creates, renames or removes a file.
-//! - `segments` reads blocks that are published.
+//! - `segments` reads blocks that are published. `scrub` reads them again, slowly, and tells of damage.
 //!
 //! Layer: log. Uses `storage`, `format`, `lsn`, `ids`, `limits`. Knows nothing of topics, tickets or the network.
 
@@ -23,6 +23,7 @@ pub(crate) mod open;
 pub(crate) mod pack;
 pub(crate) mod recovery;
 pub(crate) mod repair;
+pub(crate) mod scrub;
 pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod superblock;

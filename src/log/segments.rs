@@ -138,6 +138,14 @@ impl Segments {
         }
     }
 
+    /// The next segment behind `after`, or the first, if the log has gone on into a later one.
+    pub(crate) fn full_after(&self, after: Option<SegmentNo>) -> Option<Arc<Segment>> {
+        let held = self.held();
+        let mut behind = held.map.range(after.map_or(SegmentNo::new(0), SegmentNo::next)..);
+        let (_, segment) = behind.next()?;
+        behind.next().map(|_| Arc::clone(segment))
+    }
+
     /// The segments from `first` to `last`, both included.
     pub(crate) fn between(&self, first: SegmentNo, last: SegmentNo) -> Vec<Arc<Segment>> {
         self.held().map.range(first..=last).map(|(_, segment)| Arc::clone(segment)).collect()

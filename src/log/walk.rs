@@ -17,7 +17,7 @@ use crate::format::Corrupt;
 use crate::format::block::{BlockView, ENVELOPE_BYTES, peek_total_len};
 use crate::format::superblock::Fence;
 use crate::ids::SegmentNo;
-use crate::limits::BLOCK_BYTES_MAX;
+use crate::limits::{ALIGN_MAX, BLOCK_BYTES_MAX};
 use crate::lsn::Position;
 use crate::storage::{self, AlignedBuf};
 
@@ -40,8 +40,17 @@ pub(crate) struct Window {
 impl Window {
     /// A window as large as these segments can use.
     pub(crate) fn new(segments: &SegmentMap) -> Window {
+        Window::of_bytes(segments, WINDOW_BYTES as u32)
+    }
+
+    /// One that reads about so many bytes at a time, and any block of up to that size.
+    pub(crate) fn of_bytes(segments: &SegmentMap, bytes: u32) -> Window {
         let largest = segments.values().map(|segment| segment.header.bytes as usize).max().unwrap_or(BLOCK_BYTES_MAX);
-        Window { buffer: AlignedBuf::new(largest.min(WINDOW_BYTES)), segment: None, start: 0, len: 0 }
+        let align = segments.values().map(|segment| segment.header.align as usize).max().unwrap_or(ALIGN_MAX);
+        // In a packed segment a block begins and ends within a sector.
+        let bytes = bytes as usize + 2 * align;
+        let bytes = bytes.next_multiple_of(align).min(largest);
+        Window { buffer: AlignedBuf::new(bytes), segment: None, start: 0, len: 0 }
     }
 
     /// The bytes from `offset` on: `need` of them, or as many as the segment has room for blocks.

@@ -58,6 +58,10 @@ pub(super) fn page(server: &Server, follows: Option<&View>) -> String {
         page.family("walrus_space", "gauge", "1 for the state of the room to go on.");
         let is = |state: SpaceState| (state.name().to_owned(), f64::from(u8::from(log.space == state)));
         page.labelled("walrus_space", "state", [SpaceState::Ok, SpaceState::Low, SpaceState::Full].map(is).into_iter());
+        let help = "Durable blocks that the scrub has found damaged, and that are still part of the log.";
+        page.gauge("walrus_scrub_damaged_blocks", help, log.scrubbed.damaged_blocks as f64);
+        let help = "Bytes of durable blocks that were read again and checked.";
+        page.counter("walrus_scrub_bytes_total", help, &AtomicU64::new(log.scrubbed.bytes));
         page.gauge("walrus_topics", "Topics in the log.", log.topics as f64);
         let survived = AtomicU64::new(log.failures_survived);
         let help = "Failed writes and flushes that were fenced off, and written again elsewhere.";

@@ -41,6 +41,11 @@ pub(super) fn object(server: &Server, follows: Option<&Lag>) -> Value {
         put("first_lsn", log.first_lsn.get().into());
         put("free_bytes", log.free_bytes.into());
         put("space", log.space.name().into());
+        put("packed_bytes_saved", log.packed_bytes_saved.into());
+        put("scrub_passes", log.scrubbed.passes.into());
+        put("scrub_bytes", log.scrubbed.bytes.into());
+        put("scrub_damaged_blocks", log.scrubbed.damaged_blocks.into());
+        put("scrub_damage", log.scrubbed.damage.iter().map(ToString::to_string).collect());
         put("topics", log.topics.into());
     }
     if let Some(view) = &view {

@@ -279,6 +279,7 @@ fn open(specimen: &Specimen, struck: &SimDisk, seen: &Seen, write: bool) -> Resu
         // As the command opens: by the blocks. What an opening by its indexes does is in `packed`.
         check_bytes_max: 1 << 30,
         seed: Some(9),
+        scrub: None,
         ..Options::default()
     };
     match (Engine::open_sim(&disk, options), seen.damage.first()) {

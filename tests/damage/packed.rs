@@ -28,6 +28,7 @@ fn options() -> Options {
         segment_bytes_max: SEGMENT_BYTES,
         min_free: Some(0),
         seed: Some(5),
+        scrub: None,
         ..Options::default()
     }
 }

@@ -47,7 +47,13 @@ impl Specimen {
 
 fn options(seed: u64) -> Options {
     let bytes = SEGMENT_BYTES as u64;
-    Options { segment_bytes_first: bytes, segment_bytes_max: bytes, seed: Some(seed), ..Options::default() }
+    Options {
+        segment_bytes_first: bytes,
+        segment_bytes_max: bytes,
+        seed: Some(seed),
+        scrub: None,
+        ..Options::default()
+    }
 }
 
 fn read_all(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {

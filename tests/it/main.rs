@@ -27,4 +27,5 @@ mod levels;
 mod packing;
 mod reopen;
 mod retention;
+mod scrub;
 mod support;
