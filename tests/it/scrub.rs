@@ -82,10 +82,10 @@ fn damage_is_forgotten_when_retention_has_given_it_away() {
 #[test]
 fn nothing_is_found_in_a_sound_log_that_is_appended_to_packed_and_recycled_meanwhile() {
     let disk = SimDisk::new(3);
-    let log = Engine::open_sim(&disk, Options { retain_bytes: Some(400 << 10), ..options() }).unwrap();
+    let log = Engine::open_sim(&disk, Options { retain_bytes: Some(900 << 10), ..options() }).unwrap();
     for round in 0..20 {
         fill(&log, 100);
-        if round % 4 == 1 {
+        if round % 3 == 1 {
             log.pack();
         }
     }
