@@ -64,6 +64,7 @@ mod wire;
 pub use client::{Acked, Acks, Appender, Client, ClientError, NodeInfo, ReadEntry, ReadStart, Reading, TopicRow};
 pub use commit::error::AppendError;
 pub use commit::flushing::FlushEvery;
+pub use commit::queue::QueueBounds;
 pub use commit::submission::Level;
 pub use commit::ticket::{Outcome, Receipt, Ticket};
 pub use commit::watermark::Watermark;

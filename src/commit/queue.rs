@@ -31,6 +31,23 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     room: Condvar,
     waker: Waker,
+    bounds: QueueBounds,
+}
+
+/// How much may wait for the commit thread before an append waits for room, or is [busy](AppendError::Busy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Bytes of payload. What is pushed when a little room is left goes in whole, so this is passed by one batch at most.
+    pub bytes: usize,
+    /// Appends, batches and flushes.
+    pub submissions: usize,
+}
+
+impl Default for QueueBounds {
+    /// 64 MiB: a fiftieth of a second of an NVMe device's bandwidth, and eight of the largest groups. 65,536 submissions.
+    fn default() -> QueueBounds {
+        QueueBounds { bytes: QUEUE_BYTES_MAX, submissions: QUEUE_SUBMISSIONS_MAX }
+    }
 }
 
 struct State {
@@ -43,10 +60,10 @@ struct State {
 }
 
 impl Queue {
-    pub(crate) fn new(waker: Waker) -> Queue {
+    pub(crate) fn new(waker: Waker, bounds: QueueBounds) -> Queue {
         let state =
             State { waiting: VecDeque::new(), entries: 0, bytes: 0, asleep: Asleep::No, callers_wait: 0, closed: None };
-        Queue { state: Mutex::new(state), room: Condvar::new(), waker }
+        Queue { state: Mutex::new(state), room: Condvar::new(), waker, bounds }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -59,7 +76,7 @@ impl Queue {
     /// What the queue was closed with; the submission is dropped unanswered, the caller knows.
     pub(crate) fn push(&self, submission: Submission) -> Result<(), AppendError> {
         let mut state = self.lock();
-        while state.closed.is_none() && state.is_full() {
+        while state.closed.is_none() && state.is_full(&self.bounds) {
             state.callers_wait += 1;
             state = self.room.wait(state).expect("no holder of this lock panics");
             state.callers_wait -= 1;
@@ -73,7 +90,7 @@ impl Queue {
     /// As [`Queue::push`], and [`AppendError::Busy`].
     pub(crate) fn try_push(&self, submission: Submission) -> Result<(), AppendError> {
         let state = self.lock();
-        if state.closed.is_none() && state.is_full() {
+        if state.closed.is_none() && state.is_full(&self.bounds) {
             return Err(AppendError::Busy { reason: "the queue is full" });
         }
         self.add(state, submission)
@@ -144,8 +161,10 @@ impl Queue {
 }
 
 impl State {
-    fn is_full(&self) -> bool {
-        self.bytes >= QUEUE_BYTES_MAX || self.waiting.len() >= QUEUE_SUBMISSIONS_MAX
+    /// Never while nothing waits: bounds of zero would stop the log.
+    fn is_full(&self, bounds: &QueueBounds) -> bool {
+        let waiting = self.waiting.len();
+        waiting > 0 && (self.bytes >= bounds.bytes || waiting >= bounds.submissions)
     }
 
     fn is_worth_a_group(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
 use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
+use crate::commit::submission::Level;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
@@ -52,6 +53,9 @@ pub(super) fn open_path(path: &Path, options: Options, purpose: As) -> Result<En
 
 pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Engine, OpenError> {
     let options = options.bounded(disk.total_bytes()?);
+    if options.level == Level::Written {
+        disk.write_through_cache();
+    }
     let mut entropy = Entropy::new(options.seed);
     let parts = parts_or_new_log(&disk, purpose, options.check_bytes_max, &mut entropy)?;
     let (index, beginning) = (Arc::new(Index::new(&parts.base)), Beginning::of(&parts.base));
@@ -121,7 +125,8 @@ fn start(
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
     let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
     let limit = BlockLimit::new(sb.align as usize, smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first));
-    let (queue, segments) = (Arc::new(Queue::new(io.waker())), Arc::new(Segments::new(live, sb.log_id, beginning)));
+    let queue = Arc::new(Queue::new(io.waker(), options.queue));
+    let segments = Arc::new(Segments::new(live, sb.log_id, beginning));
     let mut warnings: Vec<_> = disk.io().fallback.into_iter().collect();
     warnings.extend_from_slice(&writable.warnings);
     let kept = Kept { segments: Arc::clone(&segments), remembers: Arc::clone(&index) as _, clock: wall_clock_ns };

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::commit::flushing::FlushEvery;
+use crate::commit::queue::QueueBounds;
 use crate::commit::submission::Level;
 use crate::limits::{ALIGN_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::log::scrub::ScrubPace;
@@ -38,10 +39,14 @@ pub struct Options {
     /// what is prepared is full. Default: 2 % of the file system, at most 1 GiB. 0 takes the last byte.
     pub min_free: Option<u64>,
     /// What an acknowledgement promises where the append does not say. Default: durable. Change it where losing the last moments in a
-    /// power cut is worth not waiting for the disk; `status` names it.
+    /// power cut is worth not waiting for the disk; `status` names it. A log opened as written goes through the page cache: an append is
+    /// a copy then, a durable one among them pays for it.
     pub level: Level,
     /// How often entries acknowledged as written are flushed. Default: never for its own sake. See [`FlushEvery`].
     pub flush_every: FlushEvery,
+    /// How much may wait for the commit thread. Default: 64 MiB and 65,536 appends. Smaller where memory is dear, or where callers would
+    /// rather hear of a slow disk early.
+    pub queue: QueueBounds,
     /// An open reads a log of up to so many bytes from its beginning, so that damage anywhere refuses it; a longer one is believed as far
     /// as its indexes go, and only its last segment is looked at. Default 0: no log is read whole. The command takes 1 GiB, which is
     /// about a second.
@@ -76,6 +81,7 @@ impl Default for Options {
             min_free: None,
             level: Level::Durable,
             flush_every: FlushEvery::default(),
+            queue: QueueBounds::default(),
             check_bytes_max: 0,
             scrub: Some(ScrubPace::default()),
             seed: None,

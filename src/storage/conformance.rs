@@ -28,11 +28,16 @@ trait Place {
 struct HostPlace {
     folder: tempfile::TempDir,
     io: IoMode,
+    by_cache: bool,
 }
 
 impl Place for HostPlace {
     fn open(&self, access: Access) -> Result<Disk> {
-        Disk::open(self.folder.path(), self.io, access)
+        let disk = Disk::open(self.folder.path(), self.io, access)?;
+        if self.by_cache {
+            disk.write_through_cache();
+        }
+        Ok(disk)
     }
 }
 
@@ -44,11 +49,19 @@ impl Place for sim::SimDisk {
 }
 
 fn host(io: IoMode) -> HostPlace {
-    HostPlace { folder: tempfile::tempdir().unwrap(), io }
+    HostPlace { folder: tempfile::tempdir().unwrap(), io, by_cache: false }
 }
 
 fn on_uring(test: fn(&dyn Place)) {
-    let place = host(IoMode::Uring);
+    if_there_is_a_ring(host(IoMode::Uring), test);
+}
+
+/// What is lazy is copied by the caller, what is durable goes through the ring.
+fn on_uring_by_cache(test: fn(&dyn Place)) {
+    if_there_is_a_ring(HostPlace { by_cache: true, ..host(IoMode::Uring) }, test);
+}
+
+fn if_there_is_a_ring(place: HostPlace, test: fn(&dyn Place)) {
     match place.open(Access::Write).map(drop) {
         Ok(()) => test(&place),
         Err(error) if std::env::var_os("WALRUS_REQUIRE_PRIVILEGED").is_some_and(|value| value == "1") => {
@@ -76,6 +89,7 @@ fn on_sim(test: fn(&dyn Place)) {
 macro_rules! suite {
     ($($test:ident)*) => {
         mod uring_run { $(#[test] fn $test() { super::on_uring(super::$test) })* }
+        mod uring_by_cache_run { $(#[test] fn $test() { super::on_uring_by_cache(super::$test) })* }
         mod syscall_run { $(#[test] fn $test() { super::on_syscall(super::$test) })* }
         mod mmap_run { $(#[test] fn $test() { super::on_mmap(super::$test) })* }
         #[cfg(feature = "sim")]

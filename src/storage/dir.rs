@@ -3,7 +3,8 @@
 //! ```text
 //!   Host (Arc)                                  HostFile (Arc)
 //!     root   fd of the folder                     past     O_DIRECT: writes, flushes, read_direct
-//!     lock   fd of LOCK, flocked                  cached   page cache: read_at; everything, where there is no O_DIRECT
+//!     lock   fd of LOCK, flocked                  cached   page cache: read_at; everything, where there is no O_DIRECT;
+//!                                                          writes and flushes of a folder that is written through the cache
 //! ```
 //!
 //! A file's writes and its flushes go through the same descriptor, opened before the first write: the kernel reports a
@@ -63,6 +64,8 @@ struct Folder {
     report: Mutex<IoReport>,
     /// Cleared when the kernel or the file system turns out not to know RWF_DSYNC.
     write_through: Arc<AtomicBool>,
+    /// Files opened from now on are written through the page cache.
+    by_cache: AtomicBool,
 }
 
 impl Drop for Folder {
@@ -101,11 +104,17 @@ impl Host {
             io,
             report: Mutex::new(report),
             write_through: Arc::new(AtomicBool::new(true)),
+            by_cache: AtomicBool::new(false),
         })))
     }
 
     pub(crate) fn io(&self) -> IoReport {
         self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn write_through_cache(&self) {
+        self.0.by_cache.store(true, Ordering::Relaxed);
+        self.0.report.lock().unwrap_or_else(PoisonError::into_inner).direct = false;
     }
 
     pub(crate) fn align(&self) -> usize {
@@ -422,6 +431,8 @@ struct Open {
     past: Option<OwnedFd>,
     cached: OwnedFd,
     identity: (u32, u32, u64),
+    /// Writes and flushes go through `cached`, though there may be a `past` to read by.
+    by_cache: bool,
     /// The folder's. Not the folder itself: an open file does not hold LOCK.
     write_through: Arc<AtomicBool>,
 }
@@ -437,7 +448,8 @@ impl HostFile {
             Err(error) => return Err(error),
         };
         let write_through = Arc::clone(&host.0.write_through);
-        Ok(HostFile(Arc::new(Open { name: name.to_owned(), past, cached, identity, write_through })))
+        let by_cache = past.is_none() || host.0.by_cache.load(Ordering::Relaxed);
+        Ok(HostFile(Arc::new(Open { name: name.to_owned(), past, cached, identity, by_cache, write_through })))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -454,7 +466,15 @@ impl HostFile {
 
     /// The descriptor of all writes and flushes.
     pub(crate) fn write_fd(&self) -> BorrowedFd<'_> {
-        self.0.past.as_ref().unwrap_or(&self.0.cached).as_fd()
+        match &self.0.past {
+            Some(past) if !self.0.by_cache => past.as_fd(),
+            _ => self.0.cached.as_fd(),
+        }
+    }
+
+    /// Writes go to the page cache, so one that need not be durable waits for no device.
+    pub(crate) fn is_written_by_cache(&self) -> bool {
+        self.0.by_cache
     }
 
     /// The descriptor to map: what is copied into a mapping lies in the page cache.

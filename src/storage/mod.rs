@@ -228,6 +228,17 @@ impl Disk {
         dir::Host::open(path, io, access).map(Disk::Host)
     }
 
+    /// Files opened from now on are written through the page cache: right where most writes need not be durable, for they wait for no
+    /// device then. All writes of a file must be: one that goes past the cache beside others that go through it may meet pages that the
+    /// cache has read ahead and that a neighbour has made dirty, and Linux reports that as a failed flush.
+    pub(crate) fn write_through_cache(&self) {
+        match self {
+            Disk::Host(disk) => disk.write_through_cache(),
+            #[cfg(feature = "sim")]
+            Disk::Sim(_) => {} // it knows one kind of write that is not durable
+        }
+    }
+
     /// How it is reached.
     pub(crate) fn io(&self) -> IoReport {
         each!(Disk, self, disk => disk.io())

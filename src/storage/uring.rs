@@ -308,7 +308,14 @@ impl UringQueue {
     }
 
     pub(crate) fn write(&mut self, token: Token, file: &HostFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
-        self.begin(Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } });
+        let op = Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } };
+        if sync == Sync::Durable || !file.is_written_by_cache() || self.ring.is_err() {
+            return self.begin(op);
+        }
+        // A copy into the page cache: nothing to wait for, and io_uring would hand it to another thread.
+        let Work::Write { slot, .. } = &op.work else { unreachable!("made above") };
+        let result = file.write_at(&slot.bytes()[..len], offset);
+        self.complete(op, result);
     }
 
     pub(crate) fn flush(&mut self, token: Token, file: &HostFile) {

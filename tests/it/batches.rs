@@ -1,7 +1,8 @@
 //! Batches and entries of any size, conditional appends, and appends that do not wait.
 
 use bytes::Bytes;
-use walrus_node::{AppendError, AppendOptions, Engine, Options};
+use walrus_node::sim::SimDisk;
+use walrus_node::{AppendError, AppendOptions, Engine, Options, QueueBounds};
 
 use crate::support::{folder, open, payloads, small};
 
@@ -150,4 +151,38 @@ fn an_append_that_will_not_wait_is_told_that_the_log_is_busy() {
     }
     assert_eq!(log.topic("t").unwrap().next_offset, 4 * n as u64, "what was refused left nothing");
     assert!(matches!(log.try_append("t", vec![megabyte; 8]), Err(AppendError::Busy { .. })), "too large not to wait");
+}
+
+#[test]
+fn what_may_wait_for_a_slow_disk_is_bounded_as_the_options_say() {
+    let tight = [
+        QueueBounds { submissions: 3, ..QueueBounds::default() },
+        QueueBounds { bytes: 300, ..QueueBounds::default() },
+    ];
+    for queue in tight.into_iter().chain([QueueBounds { bytes: 0, submissions: 0 }]) {
+        let disk = SimDisk::new(1);
+        let log = Engine::open_sim(&disk, Options { queue, seed: Some(1), ..small() }).unwrap();
+        log.append("t", "first").unwrap().wait().unwrap();
+        let hold = disk.hold();
+        // A few are in flight, three wait; of the default bounds these are a thousandth.
+        let (mut accepted, mut busy) = (Vec::new(), 0);
+        while busy == 0 && accepted.len() < 60 {
+            match log.try_append("t", vec![Bytes::from(vec![1; 100])]) {
+                Ok(ticket) => accepted.push(ticket),
+                Err(AppendError::Busy { .. }) => busy += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(busy, 1, "{queue:?}: {} accepted", accepted.len());
+        let waits = std::thread::spawn({
+            let log = log.clone();
+            move || log.append("t", "waits for room").unwrap().wait().unwrap()
+        });
+        drop(hold);
+        let n = accepted.len() as u64;
+        for ticket in accepted {
+            ticket.wait().unwrap();
+        }
+        assert_eq!(waits.join().unwrap().first_offset, n + 1);
+    }
 }
