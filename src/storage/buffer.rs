@@ -9,10 +9,11 @@
 //!
 //! Layer: storage. Uses `limits`. Knows nothing of rings, files or what the bytes mean.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::mem;
 use std::ops::{Deref, DerefMut, Range};
-
-use memmap2::MmapMut;
+use std::ptr::NonNull;
+use std::slice;
 
 use crate::limits::{ALIGN_MIN, BLOCK_BYTES_MAX};
 
@@ -29,18 +30,34 @@ const _: () = assert!(SLOT_SMALL_BYTES.is_multiple_of(ALIGN_MIN) && SLOT_SMALL_B
 // A slot's number goes into a 16-bit field of a submission.
 const _: () = assert!(2 * (SLOTS_SMALL + SLOTS_LARGE) <= u16::MAX as usize);
 
-/// Page-aligned memory, zeroed when new.
-pub(crate) struct AlignedBuf(MmapMut);
+/// Page-aligned memory, zeroed when new. From the allocator, since what comes and goes with every open and every read is used again there,
+/// while a mapping of its own costs a page fault a page each time.
+pub(crate) struct AlignedBuf {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: it owns its memory, as a `Box<[u8]>` does, and hands out nothing but borrows of itself.
+unsafe impl Send for AlignedBuf {}
+// SAFETY: as above; a shared borrow only reads.
+unsafe impl Sync for AlignedBuf {}
 
 impl AlignedBuf {
     /// # Panics
     /// When there is no memory, as any allocation does.
     pub(crate) fn new(len: usize) -> AlignedBuf {
         assert!(len > 0, "an empty buffer has no address");
-        match MmapMut::map_anon(len) {
-            Ok(map) => AlignedBuf(map),
-            Err(error) => panic!("no memory for a buffer of {len} bytes: {error}"),
-        }
+        let layout = Layout::from_size_align(len, ALIGN_MIN).expect("no buffer is near the size of the address space");
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc_zeroed(layout) };
+        AlignedBuf { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), layout }
+    }
+}
+
+impl Drop for AlignedBuf {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this very layout, and freed nowhere else.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
 
@@ -48,13 +65,15 @@ impl Deref for AlignedBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        // SAFETY: so many bytes were allocated here and zeroed, and live as long as `self`; whoever changes them borrows it alone.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
     }
 }
 
 impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        // SAFETY: as in `deref`; and `self` is borrowed alone.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
     }
 }
 
