@@ -50,7 +50,8 @@ fn a_log_that_flushes_every_ten_entries_or_milliseconds_does_so_by_itself() {
         log.append("t", format!("{i}")).unwrap().wait().unwrap();
     }
     let flushes = log.status().flushes - before;
-    assert!((1..=10).contains(&flushes), "{flushes} flushes of 100 entries");
+    // At most ten times, and of two files each time where a segment ends.
+    assert!((1..=20).contains(&flushes), "{flushes} flushes of 100 entries");
     drop(log);
 
     let interval = FlushEvery { entries: None, interval: Some(std::time::Duration::from_millis(5)) };
