@@ -42,10 +42,11 @@ OPT = dict(
     gap=True,             # the way from a fence's cut to its resume does not count against the window past the hint (False: src waits for it, for ever)
     erase_first=True,     # accept-loss erases behind the cut before its fence (False: after it)
     head_stays=True,      # accept-loss leaves the blocks of a packed segment's head where they are (False: the first goes to its start)
-    doubt_stops=True,     # once a flush of a folder has failed, this process packs no segment and writes no base
+    name_doubt=True,      # once a flush of wal/ has failed, this process packs no segment and writes no base
+    base_doubt=True,      # once the flush behind a base has failed, this process packs no segment
     idx_flush=True,       # idx/ is flushed whenever indexes must be gone (False: only by whoever removed one)
 )
-SHIPPED = [('gap', False, 'io'), ('erase_first', False, 'repair'), ('head_stays', False, 'repair'), ('doubt_stops', False, 'dir'), ('idx_flush', False, 'repair')]
+SHIPPED = [('gap', False, 'io'), ('erase_first', False, 'repair'), ('head_stays', False, 'repair'), ('name_doubt', False, 'dir'), ('base_doubt', False, 'dir'), ('idx_flush', False, 'repair')]
 BUG = set()
 V = False
 GEOMETRY = None                                                    # None: the run chooses; else 0 small, 1 large
@@ -317,23 +318,23 @@ class Node:
         s.given = [n for n in d.segs() if n < s.beg.pos[0]]; s.unidx = {q[0] for p, q in s.live if q[0] < here and not d.m.get(('i', q[0]))} | {here}
         if s.role == 1:
             while not s.room([1]):
-                if s.d.m.get(('n', s.place(s.pos, 1)[0])): s.sb_put(s.wmh)     # more than the window past the hint
+                if s.place(s.pos, 1)[0] in s.files: s.sb_put(s.wmh)     # more than the window past the hint
                 else: s.spare()
             s.submit([(1, 'E', s.run)], False)
     # ---- commit
-    def next_seg(s, n): return next((x for x in s.d.live() if x > n), n + 1)
+    def next_seg(s, n): return min((x for x in s.files if x > n), default=n + 1)   # of those that this process knows by a durable name
     def place(s, pos, size):
-        h = s.d.hdr(pos[0])
+        h = s.files.get(pos[0]) and s.d.get((s.files[pos[0]], 'h'))
         return pos if h and not h.packed and pos[1] + 2 * size <= h.units else (s.next_seg(pos[0]), 0)
     def fits(s, pos, sizes, window):
         for z in sizes:
             pos = s.place(pos, z)
-            if not s.d.m.get(('n', pos[0])): return None
+            if pos[0] not in s.files: return None
             pos = (pos[0], pos[1] + 2 * z)
         return measure(s.d, s.hint.pos, s.fences)(pos) <= window
     def room(s, sizes): return s.fits(s.pos, sizes, s.world.window - 6)   # with room for what the failure path may waste at ends of segments
     def put(s, g, p, mark):
-        q = s.place(s.pos, p.size); f = s.d.m[('n', q[0])]; b = B(s.d.get((f, 'h')).salt, s.inc, q, mark, p, 2)
+        q = s.place(s.pos, p.size); f = s.files[q[0]]; b = B(s.d.get((f, 'h')).salt, s.inc, q, mark, p, 2)
         g.ws += [s.d.put((f, q[1] + 2 * i), (b, i)) for i in range(p.size)]; g.segs.add(q[0]); s.touched.add(q[0]); s.unidx.add(q[0]); s.pos = after(b)
         s.live.append((p, q))
     def submit(s, spec, written, ps=None):
@@ -363,7 +364,7 @@ class Node:
     def flush_begin(s):
         cov = [g for g in s.q if not g.durable and not g.bad and not g.dsync and all(w.st == 1 for w in g.ws)]
         segs = set().union(*[g.segs for g in cov]) if cov else set()
-        s.fl = [(x, [w for w in s.d.done({s.d.m[('n', x)]})]) for x in sorted(segs)], cov; s.log('flush begins', sorted(segs))
+        s.fl = [(x, [w for w in s.d.done({s.files[x]})]) for x in sorted(segs)], cov; s.log('flush begins', sorted(segs))
     def flush_end(s):
         parts, cov = s.fl; s.fl = None
         for x, ws in parts:
@@ -407,7 +408,7 @@ class Node:
         res = (s.next_seg(max(s.touched) if OPT['resume_fresh'] else cut[0]), 0)
         s.live = [x for x in s.live if x[0].lsn < s.wm]
         try:
-            if not d.m.get(('n', res[0])): raise IOFail()          # no spare: halts
+            if res[0] not in s.files: raise IOFail()          # no spare: halts
             fs = set_fence(s.fences, F(s.inc, cut, s.wm, res, 'F'), MAXF - OPT['reserve'])
             if fs is None: raise IOFail()
             s.fences = fs; s.inc += 1; s.sb_both(s.wmh if OPT['hint_at_fence'] else None)
@@ -426,7 +427,7 @@ class Node:
                     if s.world.fails(): w.st = 2; raise IOFail()
                     w.st = 1; d.w.remove(w); d.w.append(w)
             for x in sorted(set().union(*[g.segs for g in s.q])):
-                s.world.tick(); ws = d.done({d.m[('n', x)]})
+                s.world.tick(); ws = d.done({s.files[x]})
                 if s.world.fails():
                     for w in ws: w.st = 2
                     raise IOFail()
@@ -447,14 +448,14 @@ class Node:
         n = max([0] + [k[1] for k, v in d.m.items() if v and (k[0] == 'n' or k[0] == 'q' and 'repnumber' not in BUG)] + [s.pos[0]]) + 1
         if f is None: d.nf += 1; f = d.nf
         s.salt += 1; s.world.tick()
-        d.persist_new(d.put((f, 'h'), HDR(s.salt, False, s.segu))); s.world.tick(); d.mset({('n', n): f}); s.log('spare', n); s.files[n] = f; d.mflush('wal')
+        d.persist_new(d.put((f, 'h'), HDR(s.salt, False, s.segu))); s.world.tick(); d.mset({('n', n): f}); s.log('spare', n); d.mflush('wal'); s.files[n] = f
     def quietly(s, job):                                           # what fails in the background leaves things as they are
         try: job()
         except IOFail: s.log('failed')
     def retain(s):
         """the hint first; base, durably; then nobody finds the segments any more"""
         d, w = s.d, s.world
-        if s.trim_failed or d.doubt and OPT['doubt_stops']: return
+        if s.trim_failed or 'wal' in d.doubt and OPT['name_doubt']: return
         if s.wm > s.hint.lsn and 'basehint' not in BUG: s.refresh()
         if s.halted: return
         limit = min((s.lsn if 'baseflight' in BUG else s.wm if 'basehint' in BUG else s.hint.lsn) - 1, w.slot_floor(s)); oldest = s.beg.pos[0]
@@ -463,14 +464,14 @@ class Node:
             if q[0] > oldest and p.lsn <= limit and (p.lsn == p.first or 'basemid' in BUG) and all(q[0] != c[1][1][0] for c in cuts): cuts.append((i, (p, q)))
         if not cuts: return
         i, (p, q) = cuts[-1 - w.ch.pick(len(cuts))]
-        nb = BASE(p.lsn, q, p.prev); gone = [n for n in d.segs() if oldest <= n < q[0]]
+        nb = BASE(p.lsn, q, p.prev); gone = [n for n in sorted(s.files) if oldest <= n < q[0]]
         if 'latebase' not in BUG:
             d.mset({('base',): nb})
             if 'basenoflush' not in BUG:
                 try: d.mflush('root')
                 except IOFail: s.trim_failed = True; return
         s.log('retention: base', nb, 'gives away', gone); s.live = s.live[i:]; s.beg = nb; s.given += gone
-        for n in gone: s.unidx.discard(n); d.m.get(('i', n)) and d.mset({('i', n): None})
+        for n in gone: s.files.pop(n, None); s.unidx.discard(n); d.m.get(('i', n)) and d.mset({('i', n): None})
         s.world.see('retention, in a segment' if q[1] else 'retention'); first = q[0]
         if 'fencedrop' in BUG: s.fences = [f for f in s.fences if f.resume == f.cut or f.cut[0] > first]
         else: s.fences = [f for f in s.fences if f.resume == f.cut or f.resume[0] > first]
@@ -482,7 +483,7 @@ class Node:
         d, w = s.d, s.world; n = s.given.pop(w.ch.pick(len(s.given)) if at is None else at); f = d.m.get(('n', n))
         if not f: return
         h = d.get((f, 'h')); again = h and not h.packed and h.units == s.segu and not (OPT['bad_kept'] and n in s.badsegs) and 'wal' not in d.doubt
-        if again and w.ch.pick(2) and len([x for x in d.segs() if x > s.pos[0]]) < SPARES:
+        if again and w.ch.pick(2) and len([x for x in s.files if x > s.pos[0]]) < SPARES:
             s.log('recycles', n); s.world.see('recycle')
             if 'recyclenow' in BUG: s.spare(f); d.mset({('n', n): None}); return
             d.mset({('n', n): None})
@@ -499,7 +500,7 @@ class Node:
     # ---- packing: src/log/keeper/packing.rs
     def packable(s):
         out = []; named = {x for f in s.fences for x in (f.cut[0], f.resume[0])}; d = s.d
-        if d.doubt and OPT['doubt_stops'] or s.trim_failed and OPT['doubt_stops']: return out
+        if 'wal' in d.doubt and OPT['name_doubt'] or s.trim_failed and OPT['base_doubt']: return out
         for n in sorted({q[0] for p, q in s.live}):
             lim = s.pos[0] if 'packtail' in BUG else s.wmh.pos[0] if 'packhint' in BUG else s.hint.pos[0]
             bl = [x for x in s.live if x[1][0] == n]; h = d.get((s.files[n], 'h')); i = d.m.get(('i', n))
@@ -542,6 +543,7 @@ class Node:
         nothing = r.lsn == d.base().lsn; s.log('REPAIR cut at', cut, 'lsn', r.lsn, 'nothing left' if nothing else '')
         if OPT['clip_slots'] and (d.m.get(('slots',)) or 0) > r.lsn: d.mset({('slots',): r.lsn}); d.mflush('root')
         if 'idxrepair' not in BUG and 'idxorder' not in BUG: s.remove_indexes(lambda n: n < here)
+        s.world.marked = True                                      # from here on nothing hides the damage any more
         def aside():
             if 'repnoquar' in BUG: return
             for n in d.live():
@@ -598,7 +600,7 @@ class Node:
         if can: a.append((5 * e, lambda: s.quietly(lambda: s.pack(can[w.ch.pick(len(can))]))))
         if not s.q and not s.fl: a.append((.6 * w.calm, s.clean_stop))
         return a
-    def want_spare(s): return 'wal' not in s.d.doubt and len([x for x in s.d.segs() if x > s.pos[0]]) < SPARES
+    def want_spare(s): return 'wal' not in s.d.doubt and len([x for x in s.files if x > s.pos[0]]) < SPARES
     def make_room(s):
         if s.hint != s.wmh: s.refresh()
         elif s.want_spare(): s.quietly(s.spare)
@@ -655,6 +657,7 @@ class World:
         if k < n.Lw: raise Violation('I2 %s lost written after kill: %d < %d' % (who, k, n.Lw))
         got = [p for p, q in r.taken]; want = E[base.lsn - 1:k] if OPT['start'] == 'base' else E[r.taken[0][0].lsn - 1:k] if r.taken else []
         if got != want: raise Violation('I3-5 %s recovered is no prefix: got %s want %s' % (who, [(p.lsn, p.body) for p in got], [(p.lsn, p.body) for p in E[base.lsn - 1:k]]))
+        if got and base.lsn == got[0].lsn != got[0].first: raise Violation('I3 %s half a group at the beginning' % who)
         for p, q in r.taken:
             b = n.d.blk(q)
             if not b or b.p != p: raise Violation('I8 %s believes lsn %d at %s, which is not there' % (who, p.lsn, q))
@@ -733,7 +736,7 @@ class World:
         try: r = recover(n.d)
         except Damage as e:
             if e.r.lsn != cut: raise Violation('I11 a repair would cut at lsn %d, not at %d' % (e.r.lsn, cut))
-            s.marked = True; n.repair(e.r); s.see('repair'); return took(cut - 1)
+            n.repair(e.r); s.see('repair'); return took(cut - 1)
         return took(r.lsn - 1)
     marked = False
     # ---- steps
@@ -861,13 +864,13 @@ PLANTS = [  # what was there before
     ('noslotev', ['rot']), ('nomarkev', ['rot']), ('clean1', ['rot', 'crash']), ('nosalt', ['crash', 'io']), ('nohintev', ['rot', 'repair']),
     # packing
     ('packtail', ['crash', 'all']), ('packhint', ['crash', 'rot', 'repair', 'all']), ('packnamed', ['io', 'all']), ('packbase', ['crash', 'repair']), ('packnoflush', ['crash']), ('packunlink', ['crash']),
-    ('packinc0', ['crash', 'rot', 'repair']), ('packsalt', ['crash', 'repair']), ('packidx', ['crash', 'repair']), ('packidx+idxlen', ['crash', 'repair']), ('rephead', ['repair']),
+    ('packinc0', ['crash', 'rot', 'repair']), ('packsalt', ['crash', 'repair']), ('packidx', ['crash', 'repair']), ('packidx+idxlen', ['crash', 'repair']), ('rephead', ['repair']), ('packhint+nohintev', ['repair', 'crash']),
     # indexes
     ('idxearly', ['crash', 'io']), ('idxlsn', ['repair', 'crash']), ('idxfence', ['repair', 'io']), ('idxhdr', ['crash', 'repair']), ('idxstale', ['crash', 'rot', 'repair', 'io']), ('idxrepair', ['repair']),
     ('idxrepair+idxstale', ['repair']), ('idxorder', ['repair']), ('idxnoflush', ['repair', 'crash']),
     # retention
     ('latebase', ['crash']), ('basenoflush', ['crash']), ('basehint', ['crash', 'rot']), ('baseflight', ['crash']), ('basemid', ['crash']), ('recyclenow', ['crash']), ('recyclenoflush', ['crash']), ('fencedrop', ['io', 'all']),
-    ('nobaseev', ['rot', 'repair']),
+    ('nobaseev', ['rot', 'repair']), ('basehint+nobaseev', ['rot', 'repair']),
     # repair
     ('repfirst', ['repair']), ('repnofence', ['repair']), ('repnoquar', ['repair']), ('repnoerase', ['repair']), ('repempty', ['repair']), ('repnumber', ['repair']), ('repheadlate', ['repair']),
 ]
