@@ -317,9 +317,11 @@ class Node:
         s.live = list(r.taken); s.files = {n: d.m[('n', n)] for n in d.segs()}; s.beg = d.base()
         s.given = [n for n in d.segs() if n < s.beg.pos[0]]; s.unidx = {q[0] for p, q in s.live if q[0] < here and not d.m.get(('i', q[0]))} | {here}
         if s.role == 1:
-            while not s.room([1]):
+            for i in range(9):
+                if s.room([1]): break
                 if s.place(s.pos, 1)[0] in s.files: s.sb_put(s.wmh)     # more than the window past the hint
                 else: s.spare()
+            else: raise DeadEnd('no room for the first block of a reign')
             s.submit([(1, 'E', s.run)], False)
     # ---- commit
     def next_seg(s, n): return min((x for x in s.files if x > n), default=n + 1)   # of those that this process knows by a durable name
@@ -678,7 +680,7 @@ class World:
     # ---- rot and repair
     def marks(s, n):
         """the highest durable mark on disk that speaks of the present history"""
-        d = n.d; m = 0
+        d = n.d; m = d.base().lsn + 1 if d.base().lsn > 1 else 0
         for i in (0, 1):
             x = d.get(('sb', i))
             if isinstance(x, SB): m = max(m, x.hint.lsn)
@@ -760,7 +762,7 @@ class World:
                     continue
                 acts = n.actions(); extra = 1 if s.ncrash < 8 else 0
                 if len(s.nodes) > 1 and n.role == 2: acts = acts + [(1, s.record_slot)]
-                if n.role == 1 and len(s.nodes) == 1 and s.mode in ('rot', 'repair', 'all'): acts = acts + [(.2, s.fake_slot)]
+                if n.role == 1 and len(s.nodes) == 1 and s.mode in ('rot', 'repair', 'all'): acts = acts + [(.4, s.fake_slot)]
                 i = ch.pick(len(acts) + extra, [a[0] for a in acts] + [1.2 * s.calm])
                 if i == len(acts): s.crash(n); continue
                 acts[i][1]()
@@ -860,7 +862,7 @@ def main(a):
 ABLATIONS = [('erase', False), ('cut', 'planned'), ('supersede', False), ('reserve', 0), ('hint_at_fence', False), ('bad_kept', False), ('resume_fresh', False), ('ro_flush', False),
              ('clip_slots', False), ('flush_first', False), ('open_dirsync', False), ('group_marks', False), ('fence_always', False), ('drop_past', False), ('start', 'hint')]
 PLANTS = [  # what was there before
-    ('noerase', ['crash', 'rot', 'all']), ('oneslot', ['rot', 'io', 'all']), ('markunflushed', ['crash']), ('mark', ['crash']), ('midgroup', ['follow']), ('dsyncw', ['crash']), ('nogroup', ['crash']),
+    ('noerase', ['rot', 'follow', 'iofollow', 'all']), ('oneslot', ['rot', 'io', 'all']), ('markunflushed', ['crash']), ('mark', ['crash']), ('midgroup', ['follow']), ('dsyncw', ['crash']), ('nogroup', ['crash']),
     ('noslotev', ['rot']), ('nomarkev', ['rot']), ('clean1', ['rot', 'crash']), ('nosalt', ['crash', 'io']), ('nohintev', ['rot', 'repair']),
     # packing
     ('packtail', ['crash', 'all']), ('packhint', ['crash', 'rot', 'repair', 'all']), ('packnamed', ['io', 'all']), ('packbase', ['crash', 'repair']), ('packnoflush', ['crash']), ('packunlink', ['crash']),
@@ -869,7 +871,7 @@ PLANTS = [  # what was there before
     ('idxearly', ['crash', 'io']), ('idxlsn', ['repair', 'crash']), ('idxfence', ['repair', 'io']), ('idxhdr', ['crash', 'repair']), ('idxstale', ['crash', 'rot', 'repair', 'io']), ('idxrepair', ['repair']),
     ('idxrepair+idxstale', ['repair']), ('idxorder', ['repair']), ('idxnoflush', ['repair', 'crash']),
     # retention
-    ('latebase', ['crash']), ('basenoflush', ['crash']), ('basehint', ['crash', 'rot']), ('baseflight', ['crash']), ('basemid', ['crash']), ('recyclenow', ['crash']), ('recyclenoflush', ['crash']), ('fencedrop', ['io', 'all']),
+    ('latebase', ['crash']), ('basenoflush', ['crash']), ('basehint', ['crash', 'rot']), ('baseflight', ['crash']), ('basemid', ['crash']), ('recyclenow', ['crash', 'all']), ('recyclenoflush', ['crash', 'all']), ('fencedrop', ['io', 'all']),
     ('nobaseev', ['rot', 'repair']), ('basehint+nobaseev', ['rot', 'repair']),
     # repair
     ('repfirst', ['repair']), ('repnofence', ['repair']), ('repnoquar', ['repair']), ('repnoerase', ['repair']), ('repempty', ['repair']), ('repnumber', ['repair']), ('repheadlate', ['repair']),
