@@ -680,7 +680,8 @@ class World:
     # ---- rot and repair
     def marks(s, n):
         """the highest durable mark on disk that speaks of the present history"""
-        d = n.d; m = d.base().lsn + 1 if d.base().lsn > 1 else 0
+        d = n.d; m, base = 0, d.base(); sb = max((x for x in (d.get(('sb', 0)), d.get(('sb', 1))) if isinstance(x, SB)), key=lambda x: x.ver)
+        if base.lsn > 1 and not any(f.why == 'L' and f.cut == base.pos for f in sb.fences): m = base.lsn + 1
         for i in (0, 1):
             x = d.get(('sb', i))
             if isinstance(x, SB): m = max(m, x.hint.lsn)
