@@ -88,8 +88,7 @@ impl Writer {
     /// Writes the blocks once more, byte for byte, from the start of `again` on, and flushes them. Returns the tail behind them.
     fn write_again(&mut self, lost: &mut [Group], again: &Arc<Segment>) -> Result<NextTail, String> {
         let mut next = self.durable.clone();
-        // Through all that was submitted to: the window past the hint counts it.
-        self.segments.between(next.tail.position.segment(), again.number()).into_iter().for_each(|s| next.pass(s));
+        next.resume_in(Arc::clone(again));
         let lens: Vec<_> = lost.iter().flat_map(|group| &group.blocks).map(|block| block.total_len as usize).collect();
         let rooms = self.find_room(lens.into_iter(), &mut next).map_err(|none| none.reason)?;
         self.keeper.wait_for_window(next.linear())?;

@@ -69,14 +69,18 @@ impl NextTail {
         self.segment = Some(segment);
     }
 
-    /// Moves to the start of a segment that it may lie in already.
-    pub(crate) fn pass(&mut self, segment: Arc<Segment>) {
-        if self.segment.as_ref().is_none_or(|here| here.number() < segment.number()) {
-            self.go_on_into(segment);
-        }
+    /// Moves to the segment in which the log goes on behind a fence. The way there does not count: where a segment is longer than the
+    /// window past the hint, what is written again would lie beyond it for ever. docs/FORMAT.md#superblock
+    pub(crate) fn resume_in(&mut self, segment: Arc<Segment>) {
+        let start = segment.start();
+        let here = self.linear();
+        self.linear_base =
+            here.checked_sub(start.offset().into()).expect("no block lies before the first place of a segment");
+        self.tail.position = start;
+        self.segment = Some(segment);
     }
 
-    /// How far the log reaches, in bytes from the start of the first segment of this opening.
+    /// How far the log reaches, in bytes from the start of the first segment of this opening, without what fences have cut out.
     pub(crate) fn linear(&self) -> u64 {
         self.linear_base + u64::from(self.tail.position.offset())
     }

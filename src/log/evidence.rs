@@ -27,7 +27,7 @@ pub(crate) struct Straggler {
 }
 
 /// Every self-consistent block at or behind `from`, at every `align`, up to the window past the hint: nothing is ever written
-/// further than that.
+/// further than that. The way from a fence's cut to its resume does not count.
 pub(crate) fn stragglers(
     segments: &SegmentMap,
     fences: &[Fence],
@@ -36,18 +36,18 @@ pub(crate) fn stragglers(
 ) -> storage::Result<Vec<Straggler>> {
     let mut found = Vec::new();
     let mut window = Window::new(segments);
-    // Log bytes between the hint and the start of the segment at hand.
-    let mut past_hint = -i64::from(hint.position.offset());
-    for (number, segment) in segments.range(hint.position.segment()..) {
-        if past_hint > HINT_WINDOW_BYTES as i64 {
-            break;
-        }
-        if *number >= from.segment() {
-            let start = if *number == from.segment() { from.offset() } else { 0 };
-            let reach = HINT_WINDOW_BYTES as i64 - past_hint;
-            search(segment, start, reach, fences, &mut window, &mut found)?;
-        }
-        past_hint += segment.header.bytes as i64;
+    let past_hint = |at: Position| {
+        let between = segments.range(hint.position.segment()..at.segment());
+        let bytes: i64 = between.map(|(_, segment)| segment.header.bytes as i64).sum();
+        bytes + i64::from(at.offset()) - i64::from(hint.position.offset())
+    };
+    let jumps = fences.iter().filter(|fence| fence.resume != fence.cut && fence.cut >= hint.position);
+    let jumps: Vec<_> = jumps.map(|fence| (fence.resume, past_hint(fence.resume) - past_hint(fence.cut))).collect();
+    for (number, segment) in segments.range(hint.position.segment().max(from.segment())..) {
+        let skipped: i64 = jumps.iter().filter(|jump| jump.0.segment() <= *number).map(|jump| jump.1).sum();
+        let reach = HINT_WINDOW_BYTES as i64 - (past_hint(Position::new(*number, 0)) - skipped);
+        let start = if *number == from.segment() { from.offset() } else { 0 };
+        search(segment, start, reach, fences, &mut window, &mut found)?;
     }
     Ok(found)
 }

@@ -29,15 +29,15 @@ fn packed_len(header: &SegmentHeader, block: &BlockMeta) -> usize {
     (ENVELOPE_BYTES + block.body_len as usize).next_multiple_of(header.block_align() as usize)
 }
 
-/// The header of the packed form of a segment with these blocks.
-pub(super) fn packed_header(old: &SegmentHeader, blocks: &[BlockMeta], salt: u64) -> SegmentHeader {
+/// The header of the packed form of a segment with these blocks, the first of them at `start`.
+pub(super) fn packed_header(old: &SegmentHeader, start: Position, blocks: &[BlockMeta], salt: u64) -> SegmentHeader {
     let header = SegmentHeader { packed: true, salt, ..*old };
     let bytes: usize = blocks.iter().map(|block| packed_len(&header, block)).sum();
-    let around = 2 * u64::from(header.first_block_offset());
+    let around = u64::from(start.offset()) + u64::from(header.first_block_offset());
     SegmentHeader { bytes: (around + bytes as u64).next_multiple_of(header.align.into()), ..header }
 }
 
-/// Packs a segment. `blocks` are all that it holds, `from` the place before the first. Returns the packed form, with its blocks published,
+/// Packs a segment. `blocks` are all that it holds, `from` the place of the first, which it keeps. Returns the packed form, with its blocks published,
 /// and where they are now.
 pub(super) fn pack(
     disk: &Disk,
@@ -50,7 +50,7 @@ pub(super) fn pack(
     let packed = replace_with_packed(disk, header, |file| {
         let one = SegmentMap::from([(old.number(), Arc::clone(old))]);
         let mut walker = Walker::new(&one, &[], from);
-        let mut filler = Filler::new(file, header.first_block_offset());
+        let mut filler = Filler::new(file, from.position.offset(), header.align);
         for block in blocks {
             let unsound = |corrupt: crate::format::Corrupt| {
                 let reason = format!("lsn {} is damaged: {corrupt}", block.lsn);
@@ -86,8 +86,10 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    fn new(file: &File, start: u32) -> Filler<'_> {
-        Filler { file, chunk: AlignedBuf::new(CHUNK_BYTES), start, filled: 0 }
+    /// From `offset` on; what lies before it in its sector is zeros.
+    fn new(file: &File, offset: u32, align: u32) -> Filler<'_> {
+        let before = offset % align;
+        Filler { file, chunk: AlignedBuf::new(CHUNK_BYTES), start: offset - before, filled: before as usize }
     }
 
     fn offset(&self) -> u32 {

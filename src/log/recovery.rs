@@ -21,7 +21,7 @@ use super::segment::{Segment, file_name, parse_file_name};
 use super::superblock::{Found, SuperblockFile};
 use super::tail::Tail;
 use super::walk::{SegmentMap, Walker, Window};
-use super::{QUARANTINE, WAL};
+use super::{IDX, QUARANTINE, WAL};
 use crate::format::base::{BASE_BYTES_MAX, Base};
 use crate::format::block::{ENVELOPE_BYTES, peek_position};
 use crate::format::field::is_zero;
@@ -201,7 +201,8 @@ pub(crate) struct Parts {
 /// Flushes what is there, and opens it. Logs of more than `check_bytes_max` are believed as far as their indexes go; shorter ones, with
 /// `u64::MAX` all, are read from their beginning.
 pub(crate) fn open_parts(disk: &Disk, check_bytes_max: u64) -> Result<Contents, OpenError> {
-    for folder in ["", WAL, QUARANTINE] {
+    // The indexes' too: a process that was killed may have removed one without a flush, and it must not come back later.
+    for folder in ["", WAL, QUARANTINE, IDX] {
         match disk.flush_folder(folder) {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}

@@ -76,6 +76,10 @@ pub(crate) fn cut_off(disk: &Disk, recovered: Recovered, now: &Circumstances) ->
         replace_by_head(disk, segment, &last_segment, now.salt)?;
     }
 
+    // Before the fence, which moves the hint back: an open behind a crash between the two would not look far enough for what is left.
+    if let (Some(segment), None) = (head, packed) {
+        erase_behind(&segments, segment, cut)?;
+    }
     let sb = &mut superblock.now;
     set_fence(&mut sb.fences, fence(incarnation, &tail, nothing_left, sb.align, now.now_ns), FENCES_MAX)
         .map_err(|reason| OpenError::Halted { reason })?;
@@ -83,9 +87,6 @@ pub(crate) fn cut_off(disk: &Disk, recovered: Recovered, now: &Circumstances) ->
     sb.hint = tail.hint();
     sb.clean = false;
     superblock.write_both()?;
-    if let (Some(segment), None) = (head, packed) {
-        erase_behind(&segments, segment, cut)?;
-    }
     Ok(kept)
 }
 
@@ -130,15 +131,29 @@ fn copy_rest(
         let piece = &buffer[(offset - start) as usize..len];
         let used = piece.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         if used > 0 {
-            // With the incarnation, since what is written at the cut from now on may be damaged and cut off, too.
-            let number = segment.number().get();
-            let name = format!("{QUARANTINE}/{number:016x}-{offset:08x}-{:08x}.blocks", incarnation.get());
-            disk.replace_small(&name, &piece[..used])?;
-            kept.push(name);
+            let place = format!("{QUARANTINE}/{:016x}-{offset:08x}-{:08x}", segment.number().get(), incarnation.get());
+            kept.push(keep(disk, &place, &piece[..used])?);
         }
         offset = start + len as u32;
     }
     Ok(())
+}
+
+/// Keeps bytes under a name that begins so. With the incarnation in it, since what is written at the cut later may be cut off, too; and with
+/// a number where an interrupted repair has kept the whole and erased a part.
+fn keep(disk: &Disk, place: &str, bytes: &[u8]) -> storage::Result<String> {
+    let names = std::iter::once(format!("{place}.blocks")).chain((2..).map(|n| format!("{place}-{n}.blocks")));
+    for name in names {
+        match disk.read_small(&name, bytes.len().max(PIECE_BYTES))? {
+            Some(there) if there == bytes => return Ok(name),
+            Some(_) => {}
+            None => {
+                disk.replace_small(&name, bytes)?;
+                return Ok(name);
+            }
+        }
+    }
+    unreachable!("there is always another name")
 }
 
 /// Puts a segment that holds only the blocks before the cut in the place of a packed one, in one step. Beside packed blocks nothing can be
@@ -146,7 +161,7 @@ fn copy_rest(
 fn replace_by_head(disk: &Disk, old: &Arc<Segment>, head: &LastSegment, salt: u64) -> storage::Result<()> {
     let first = &head.blocks[0];
     let from = Tail { position: first.position, lsn: first.lsn, chain: head.prev_chain, ts_ns: first.ts_ns };
-    let header = packed_header(&old.header, &head.blocks, salt);
+    let header = packed_header(&old.header, first.position, &head.blocks, salt);
     pack(disk, old, header, from, &head.blocks).map(|_| ()).map_err(|not_made| not_made.error)
 }
 

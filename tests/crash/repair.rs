@@ -26,6 +26,17 @@ struct Unit {
     lsn: Lsn,
 }
 
+/// Appends batches of so many small entries.
+fn append_batches(log: &Engine, units: &mut Vec<Unit>, n: usize, n_entries: usize) {
+    for _ in 0..n {
+        let number = units.len();
+        let entries: Vec<_> = (0..n_entries).map(|i| entry(number * 1000 + i, 3)).collect();
+        let topic = TOPICS[number % 2];
+        let receipt = log.append_batch(topic, entries.clone()).unwrap().wait().unwrap();
+        units.push(Unit { topic, entries, lsn: receipt.lsn });
+    }
+}
+
 /// A sound log, and what is known of it.
 struct Log {
     disk: SimDisk,
@@ -106,6 +117,26 @@ impl Log {
         let log = Log::of(disk.copy(), units, None);
         assert!(log.first.values().all(|first| *first > 0), "nothing was given away");
         log
+    }
+
+    /// Packed, and then given away up to a batch that reaches over from the segment before: so the log begins within a packed file.
+    fn packed_and_trimmed() -> Log {
+        for gone in 6..12 {
+            let (disk, mut units) = (SimDisk::new(6), Vec::new());
+            let log = Engine::open_sim(&disk, options(1)).unwrap();
+            // Four sectors and one, where a segment has fourteen: every other one ends with the first block of a batch.
+            append_batches(&log, &mut units, 20, 260);
+            assert!(log.pack() > 0, "nothing was packed");
+            log.trim(units[gone].lsn).unwrap();
+            append_batches(&log, &mut units, 6, 260);
+            log.close().unwrap();
+            let log = Log::of(disk.copy(), units, None);
+            let (_, (_, offset)) = log.places.first_key_value().unwrap();
+            if !offset.is_multiple_of(4096) {
+                return log;
+            }
+        }
+        panic!("no log begins within a packed segment");
     }
 
     /// Of a leader with three reigns, so that what is cut off may begin one.
@@ -442,10 +473,16 @@ fn a_log_that_has_given_segments_away_is_repaired_even_where_nothing_is_left_of_
     every_harm_is_repaired("a log with a base", &Log::trimmed());
 }
 
+/// Found by the model: docs/decisions/0003, 2.
+#[test]
+fn a_log_that_begins_within_a_packed_segment_is_repaired_and_still_begins_there() {
+    every_harm_is_repaired("a log that begins within a packed segment", &Log::packed_and_trimmed());
+}
+
 #[test]
 fn a_power_cut_anywhere_in_a_repair_leaves_a_log_that_can_be_repaired() {
     let mut states = 0;
-    for log in [Log::leader(), Log::packed(), Log::trimmed(), Log::follower()] {
+    for log in [Log::leader(), Log::packed(), Log::trimmed(), Log::packed_and_trimmed(), Log::follower()] {
         let lsns: Vec<u64> = log.places.keys().copied().collect();
         let middle = lsns[lsns.len() / 2];
         for harm in [Harm::Bit(lsns[0], 140), Harm::Bit(middle, 140), Harm::Headers(middle), Harm::NoSegment(middle)] {

@@ -1,5 +1,6 @@
 //! Packed segments: a trickle of single appends does not cost a sector each for ever, and nothing else changes.
 
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
 use walrus_node::{Engine, Lsn, Options, Viewer};
 
 use crate::support::{folder, io_mode, open, payloads, small};
@@ -76,4 +77,60 @@ fn packed_segments_are_given_away_like_others() {
     let log = open(folder.path());
     assert_eq!(log.topic("a").unwrap().next_offset, 300);
     assert!(log.topic("a").unwrap().first_offset > 0);
+}
+
+/// Found by the model, docs/decisions/0003: a removal that was not flushed may be undone by a power cut long after.
+#[test]
+fn every_open_makes_the_names_of_the_indexes_durable() {
+    let disk = SimDisk::new(1);
+    let log = Engine::open_sim(&disk, Options { seed: Some(1), ..small() }).unwrap();
+    trickle(&log, 200);
+    log.close().unwrap();
+    drop(log);
+    let from = disk.trace_len();
+    drop(Engine::open_sim(&disk, Options { seed: Some(2), ..small() }).unwrap());
+    let ops: Vec<_> = (from..disk.trace_len()).map(|at| disk.op(at)).collect();
+    let flush = ops.iter().position(|op| op.contains("flush") && op.contains("idx")).expect("idx/ is flushed");
+    let write = ops.iter().position(|op| op.contains("write")).unwrap();
+    assert!(flush < write, "{ops:?}");
+}
+
+/// Found by the model, docs/decisions/0003: packing moves blocks, and the base names a place.
+#[test]
+fn nothing_is_packed_or_given_away_once_the_names_of_segments_are_in_doubt() {
+    let packed = |fault: bool| {
+        let disk = SimDisk::new(2);
+        let log = Engine::open_sim(&disk, Options { seed: Some(1), scrub: None, ..small() }).unwrap();
+        trickle(&log, 250);
+        if fault {
+            disk.fail(Fault { kind: FaultKind::FlushFolder, nth: 1, error: FaultError::Io, from_then_on: false });
+        }
+        // Until the next spare is made, which is when its folder is flushed.
+        for _ in 0..200 {
+            trickle(&log, 1);
+            if disk.faults_fired() > 0 {
+                break;
+            }
+        }
+        assert_eq!(disk.faults_fired(), u64::from(fault));
+        (log.pack(), log.trim(log.status().durable_lsn).map(|first| first > Lsn::FIRST))
+    };
+    let (saved, trimmed) = packed(false);
+    assert!(saved > 0 && trimmed.unwrap());
+    let (saved, trimmed) = packed(true);
+    assert_eq!(saved, 0);
+    assert!(trimmed.is_err(), "{trimmed:?}");
+}
+
+#[test]
+fn nothing_is_packed_once_it_is_in_doubt_where_the_log_begins() {
+    let disk = SimDisk::new(3);
+    let log = Engine::open_sim(&disk, Options { seed: Some(1), scrub: None, ..small() }).unwrap();
+    trickle(&log, 400);
+    let full = disk.files().iter().filter(|(name, _)| name.starts_with("wal/")).count();
+    assert!(full > 3);
+    disk.fail(Fault { kind: FaultKind::Rename, nth: 1, error: FaultError::Io, from_then_on: true });
+    log.trim(log.status().durable_lsn).unwrap_err();
+    assert!(disk.faults_fired() > 0);
+    assert_eq!(log.pack(), 0);
 }

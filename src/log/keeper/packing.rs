@@ -90,7 +90,7 @@ impl Worker {
         if index.header != segment.header || first != segment.first_lsn() || last != segment.last_lsn() {
             return;
         }
-        let header = packed_header(&segment.header, &index.blocks, self.entropy.next_u64());
+        let header = packed_header(&segment.header, segment.start(), &index.blocks, self.entropy.next_u64());
         let worth = header.bytes <= segment.header.bytes - segment.header.bytes / WORTH_SAVING;
         if worth && self.want_of_room(header.bytes).is_none() {
             self.pack_segment(segment, header, index);
@@ -106,7 +106,10 @@ impl Worker {
         let beginning = self.kept.segments.position(self.kept.segments.beginning().lsn);
         let begins_inside = beginning.is_some_and(|at| at.segment() == number && at != segment.start());
         let first = segment.first_lsn().and_then(|first| self.kept.segments.position(first));
+        // Packing moves blocks: where a name is in doubt, a power cut may bring the other form back, and the base may name a place in it.
+        let names_are_sure = self.maker.doubt().is_none() && self.trim_failed.is_none();
         number < self.superblock.now.hint.position.segment()
+            && names_are_sure
             && !segment.header.packed
             && !segment.is_condemned()
             && !is_named

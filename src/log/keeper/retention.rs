@@ -172,7 +172,9 @@ impl Worker {
 
     /// Gives away what lies before segment `first` and below `before`, as far as whole groups allow.
     fn give_away(&mut self, first: SegmentNo, before: Lsn) -> Result<(), TrimError> {
-        if let Some(reason) = self.trim_failed.clone() {
+        // The base names a place: not where a power cut may leave a file under that name in which it is none.
+        let doubt = self.trim_failed.clone().or_else(|| self.maker.doubt().map(str::to_owned));
+        if let Some(reason) = doubt {
             return Err(TrimError::Failed { reason });
         }
         // The hint first: what the base begins with must be known to have been durable.

@@ -78,6 +78,11 @@ impl Maker {
     pub(super) fn new(given_away: Vec<Arc<Segment>>) -> Maker {
         Maker { given_away, refused_at_ns: None, names_in_doubt: None }
     }
+
+    /// Why it is not known which names a power cut would leave in the folder of the segments, if so.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        self.names_in_doubt.as_deref()
+    }
 }
 
 impl State {
@@ -247,7 +252,9 @@ impl Worker {
         self.log_bytes -= spare.header.bytes;
         drop(spare);
         // Not for the name: a file system gives the room back when the removal is committed.
-        self.disk.flush_folder(crate::log::WAL)?;
+        self.disk.flush_folder(crate::log::WAL).inspect_err(|error| {
+            self.maker.names_in_doubt.get_or_insert(error.to_string());
+        })?;
         Ok(true)
     }
 }
