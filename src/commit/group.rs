@@ -184,7 +184,11 @@ impl Writer {
         let (incarnation, durable_lsn) = (self.incarnation, self.durable.tail.lsn);
         let envelope = Envelope { incarnation, position: room.position, durable_lsn };
         seal(&mut self.io.slot_bytes(&mut slot)[..len], room.segment.header.salt, &envelope, portable_len);
-        self.io.write(token, &room.segment.file, room.position.offset().into(), slot, len, sync);
+        let (file, offset) = (&room.segment.file, room.position.offset().into());
+        match self.state.alone {
+            true => self.io.write_now(token, file, offset, slot, len, sync),
+            false => self.io.write(token, file, offset, slot, len, sync),
+        }
     }
 
     /// A slot for one block; waits for completions when all are with the kernel.

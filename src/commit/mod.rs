@@ -6,6 +6,8 @@
 //!   tickets <--complete-- watermark <--advance-- sink <--publish, in order-- groups in flight <--done--'
 //! ```
 //!
+//! A caller who would only wait may find the thread idle: then he commits himself (`committer`).
+//!
 //! Natural batching: the thread takes what is waiting and never waits for more. Nothing in flight: it submits at once.
 //! Otherwise several groups overlap, and are acknowledged in order.
 //!
@@ -16,6 +18,8 @@
 //! Layer: commit. Uses `log`, `storage`, `format`. Knows nothing of topic names' meaning, nor of the network.
 
 pub(crate) mod alarm;
+pub(crate) mod alone;
+pub(crate) mod committer;
 pub(crate) mod encode;
 pub(crate) mod error;
 pub(crate) mod fence;

@@ -153,6 +153,12 @@ impl Queue {
         self.waker.wake();
     }
 
+    /// Whether nothing waits, and the queue takes more.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_none() && state.waiting.is_empty()
+    }
+
     /// Whether nothing waits and nothing more will come.
     pub(crate) fn is_drained(&self) -> bool {
         let state = self.lock();

@@ -1,8 +1,8 @@
 //! The commit thread: the one writer of the log, in both roles.
 //!
 //! Its loop, top to bottom, is the way of an append: take what waits, submit it group by group, reap what is complete, flush what is
-//! due, publish in order. How a group gets its places and its bytes is in `group`; what happens when a write or a flush
-//! fails is in `fence`.
+//! due, publish in order. How a group gets its places and its bytes is in `group`, what happens when a write or a flush fails in
+//! `fence`, and who runs the loop in `committer`.
 //!
 //! Two ends move: the **published** one, up to which callers have been answered and readers see, and the **durable** one behind it.
 //! They differ only while entries acknowledged as written wait for a flush.
@@ -62,7 +62,7 @@ pub(crate) struct Writer {
 pub(crate) struct WriterState {
     pub(super) waiting: VecDeque<Submission>,
     pub(super) in_flight: InFlight,
-    done: Vec<Completion>,
+    pub(super) done: Vec<Completion>,
     /// Something has completed since the last group was submitted, so whatever waits may go.
     completed: bool,
     /// Segments taken from the keeper that no block has been planned into yet.
@@ -70,6 +70,10 @@ pub(crate) struct WriterState {
     pub(super) flushing: Flushing,
     /// A write or a flush has failed: nothing is submitted any more.
     pub(super) failure: Option<Failure>,
+    /// What has ended the log in a caller's thread; the commit thread carries it out.
+    pub(super) halt: Option<Halt>,
+    /// A caller commits in its own thread: writes are made there and then.
+    pub(super) alone: bool,
 }
 
 /// What has failed.
@@ -83,8 +87,17 @@ pub(super) struct Failure {
 /// The log cannot go on; what is in flight is not known until it is opened again.
 pub(super) struct Halt(pub(super) String);
 
+/// Why there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// For the moment: a wake says that there is.
+    Idle,
+    /// For ever.
+    Ended,
+}
+
 /// Answers everybody if the thread panics: a bug here must not leave callers waiting for ever.
-struct LastWords {
+pub(super) struct LastWords {
     queue: Arc<Queue>,
     halted: HaltReason,
     progress: Arc<Progress>,
@@ -104,15 +117,21 @@ impl Drop for LastWords {
 }
 
 impl Writer {
-    /// The thread's body.
-    pub(crate) fn run(mut self) {
-        let _last_words = LastWords {
+    pub(super) fn last_words(&self) -> LastWords {
+        LastWords {
             queue: Arc::clone(&self.queue),
             halted: Arc::clone(&self.halted),
             progress: Arc::clone(&self.progress),
-        };
+        }
+    }
+
+    /// Works until there is nothing to do.
+    pub(super) fn work(&mut self) -> Pause {
         let ended = loop {
-            let ended = self.commit_until_closed();
+            let ended = match self.state.halt.take() {
+                Some(halt) => Err(halt),
+                None => self.commit_until_pause(),
+            };
             let Some(failure) = self.state.failure.take() else { break ended };
             self.progress.waits.begin(WaitsFor::Rewrite, (self.pace.now)());
             let survived = self.fence_and_write_again(failure);
@@ -121,29 +140,46 @@ impl Writer {
                 break Err(halt);
             }
         };
-        if let Err(Halt(reason)) = ended {
-            self.halt(reason);
-        } else {
-            self.progress.waits.begin(WaitsFor::Closing, (self.pace.now)());
-            if let Err(reason) = self.keeper.stop(true) {
-                *self.halted.lock().expect("no holder of this lock panics") = Some(reason);
-            }
+        match ended {
+            Ok(Pause::Idle) => return Pause::Idle,
+            Ok(Pause::Ended) => self.close(),
+            Err(Halt(reason)) => self.halt(reason),
         }
         self.progress.waits.end();
         self.progress.end();
+        Pause::Ended
     }
 
-    /// Ends when the queue is closed and everything is durable, or when something has failed.
-    fn commit_until_closed(&mut self) -> Result<(), Halt> {
+    fn close(&mut self) {
+        self.progress.waits.begin(WaitsFor::Closing, (self.pace.now)());
+        if let Err(reason) = self.keeper.stop(true) {
+            *self.halted.lock().expect("no holder of this lock panics") = Some(reason);
+        }
+    }
+
+    /// Goes on after [`Pause::Idle`]; `woken` is what [`Waker::park`](crate::storage::Waker::park) said.
+    pub(super) fn resume(&mut self, woken: bool) {
+        if !woken {
+            self.io.wait(&mut self.state.done);
+        }
+        self.queue.awake();
+        self.state.halt = self.reap().err();
+    }
+
+    /// Ends when there is nothing to do, when the queue is closed and everything is durable, or when something has failed.
+    fn commit_until_pause(&mut self) -> Result<Pause, Halt> {
         loop {
             self.submit_what_is_ready()?;
             self.publish_ready();
             let idle = self.state.in_flight.is_empty() && self.state.waiting.is_empty();
             let closing = idle && self.queue.is_drained();
             if self.state.failure.is_some() || closing && self.state.in_flight.is_settled() {
-                return Ok(());
+                return Ok(Pause::Ended);
             }
             self.flush_what_is_due(closing);
+            if idle && self.io.in_flight() == 0 && self.queue.sleep(Asleep::ForWork) {
+                return Ok(Pause::Idle);
+            }
             self.wait_for_something()?;
             self.publish_ready();
         }
@@ -169,7 +205,7 @@ impl Writer {
 
     /// Whether no further group may be submitted before one has become durable. By bytes, too: the window past the hint moves with the
     /// durable end, which only this thread moves, so it must never fill the window and then wait for it.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let behind = self.planned.linear() - self.durable.linear();
         self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX || behind >= NOT_DURABLE_BYTES_MAX
     }
@@ -210,7 +246,7 @@ impl Writer {
         self.keeper.failed().map_or(Ok(()), |reason| Err(Halt(reason)))
     }
 
-    fn note_completions(&mut self) {
+    pub(super) fn note_completions(&mut self) {
         if !self.state.done.is_empty() {
             self.progress.waits.end();
         }

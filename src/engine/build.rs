@@ -11,6 +11,7 @@ use super::applied::Applied;
 use super::reign::PendingReign;
 use super::{Engine, Inner, Options};
 use crate::commit::alarm::Alarm;
+use crate::commit::committer::Committer;
 use crate::commit::flushing::Pace;
 use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
@@ -158,8 +159,10 @@ fn start(
         clock: wall_clock_ns,
         state: WriterState::default(),
     };
-    let thread =
-        std::thread::Builder::new().name("walrus-commit".into()).spawn(move || writer.run()).map_err(no_thread)?;
+    let committer = Arc::new(Committer::new(writer));
+    let commits = Arc::clone(&committer);
+    let thread = std::thread::Builder::new().name("walrus-commit".into()).spawn(move || commits.run());
+    let thread = thread.map_err(no_thread)?;
     let durable = progress.durable.clone();
     let scrub = Scrub::start(Arc::clone(&segments), move || durable.lsn(), options.scrub).map_err(no_thread)?;
     let engine = Engine {
@@ -173,6 +176,7 @@ fn start(
             warnings,
             applied: Mutex::new(Applied::at(&index, tail)),
             queue,
+            committer,
             keeper,
             reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
             segments,

@@ -75,7 +75,7 @@ impl Engine {
     ) -> Result<Receipt, AppendError> {
         let mut backoff = Backoff::new(policy, None);
         loop {
-            let outcome = self.append_with(topic, entries.clone(), options).and_then(|ticket| ticket.wait());
+            let outcome = self.append_and_wait(topic, entries.clone(), options);
             match outcome {
                 Err(error) if error.is_retryable() => match backoff.next() {
                     Some(wait) => std::thread::sleep(wait),

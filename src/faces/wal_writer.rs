@@ -282,7 +282,7 @@ impl Worker {
         let (entries, replies): (Vec<Bytes>, Vec<Reply>) = group.into_iter().unzip();
         // Durable whatever the log's own level is: a flush each time is what this writer is for.
         let options = AppendOptions { level: Some(Level::Durable), expect_offset: None };
-        let outcome = self.log.append_with(&self.topic, entries, options).and_then(Ticket::wait);
+        let outcome = self.log.append_and_wait(&self.topic, entries, options);
         self.note(&outcome);
         for (i, mut reply) in (0..).zip(replies) {
             reply.send(outcome.clone().map(|receipt| nth(receipt, i)));

@@ -37,7 +37,9 @@ pub(super) fn packed_header(old: &SegmentHeader, start: Position, blocks: &[Bloc
     SegmentHeader { bytes: (around + bytes as u64).next_multiple_of(header.align.into()), ..header }
 }
 
-/// Packs a segment. `blocks` are all that it holds, `from` the place of the first, which it keeps. Returns the packed form, with its blocks published,
+/// Packs a segment. `blocks` are all that it holds, `from` the place of the first, which it keeps.
+///
+/// Returns the packed form, with its blocks published,
 /// and where they are now.
 pub(super) fn pack(
     disk: &Disk,

@@ -139,8 +139,8 @@ fn copy_rest(
     Ok(())
 }
 
-/// Keeps bytes under a name that begins so. With the incarnation in it, since what is written at the cut later may be cut off, too; and with
-/// a number where an interrupted repair has kept the whole and erased a part.
+/// Keeps bytes under a name that begins so. With the incarnation in it, since what is written at the cut later may be cut off, too; and
+/// with a number where an interrupted repair has kept the whole and erased a part.
 fn keep(disk: &Disk, place: &str, bytes: &[u8]) -> storage::Result<String> {
     let names = std::iter::once(format!("{place}.blocks")).chain((2..).map(|n| format!("{place}-{n}.blocks")));
     for name in names {

@@ -107,6 +107,8 @@ suite! {
     a_wake_before_the_wait_is_not_lost
     a_wake_seen_by_a_poll_still_ends_the_next_wait
     a_wake_from_another_thread_ends_a_wait
+    a_wake_ends_a_park_or_the_wait_after_it
+    a_write_by_another_thread_is_complete_when_it_returns
     every_wake_among_many_is_answered
     a_queue_works_in_the_thread_it_is_moved_to
     dropping_a_queue_waits_for_what_is_in_flight
@@ -344,6 +346,64 @@ fn every_wake_among_many_is_answered(place: &dyn Place) {
         }
     }
     asker.join().unwrap();
+}
+
+/// The same with a thread that parks, or waits, or has just begun to do either.
+fn a_wake_ends_a_park_or_the_wait_after_it(place: &dyn Place) {
+    let mut queue = writer(place).queue().unwrap();
+    let waker = queue.waker();
+    let (ask, asked) = mpsc::channel::<u32>();
+    let (answer, answered) = mpsc::channel::<u32>();
+    let asker = thread::spawn({
+        let waker = waker.clone();
+        move || {
+            for number in 0..2000 {
+                ask.send(number).unwrap();
+                waker.wake();
+                assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(number), "a wake was lost");
+            }
+        }
+    });
+    let mut last = None;
+    while last != Some(1999) {
+        while let Ok(number) = asked.try_recv() {
+            answer.send(number).unwrap();
+            last = Some(number);
+        }
+        // Odd numbers find it in the queue's own wait.
+        let waits = last.is_some_and(|last| last % 2 == 1);
+        if last != Some(1999) && (waits || !waker.park()) {
+            queue.wait(&mut Vec::new());
+        }
+    }
+    asker.join().unwrap();
+}
+
+fn a_write_by_another_thread_is_complete_when_it_returns(place: &dyn Place) {
+    let disk = writer(place);
+    let file = disk.create("file", 4 * PAGE as u64).unwrap();
+    let mut queue = disk.queue().unwrap();
+    let mut done = Vec::new();
+    for round in 0..4 {
+        // Its own thread first, so that a ring is bound to it.
+        submit(&mut queue, 100 + round, &file, 0, &pattern(round, PAGE), Sync::Durable);
+        finish(&mut queue);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (page, sync) in [(1, Sync::Lazy), (2, Sync::Durable)] {
+                    let mut slot = queue.slot(PAGE).unwrap();
+                    queue.slot_bytes(&mut slot)[..PAGE].copy_from_slice(&pattern(round + page, PAGE));
+                    queue.write_now(Token(page), &file, page * PAGE as u64, slot, PAGE, sync);
+                    queue.take_done(&mut done);
+                }
+            });
+        });
+        let tokens: Vec<_> =
+            done.drain(..).map(|Completion { token, result }| result.map(|()| token.0).unwrap()).collect();
+        assert_eq!((tokens, queue.in_flight()), (vec![1, 2], 0));
+        let wanted = [round, round + 1, round + 2].map(|seed| pattern(seed, PAGE)).concat();
+        assert_eq!(read(&file, 0, 3 * PAGE), wanted);
+    }
 }
 
 fn a_queue_works_in_the_thread_it_is_moved_to(place: &dyn Place) {

@@ -484,6 +484,27 @@ impl Queue {
         }
     }
 
+    /// The same, made by the calling thread itself, which may be another one than the queue's: nothing else may be in flight. Its
+    /// completion is there when it returns, for [`Queue::take_done`].
+    pub(crate) fn write_now(&mut self, token: Token, file: &File, offset: u64, slot: Slot, len: usize, sync: Sync) {
+        assert_eq!(self.in_flight(), 0, "a write by another thread is alone");
+        match (self, file) {
+            (Queue::Uring(queue), File::Host(file)) => queue.write_now(token, file, offset, slot, len, sync),
+            (queue, file) => queue.write(token, file, offset, slot, len, sync),
+        }
+    }
+
+    /// What has completed by [`Queue::write_now`].
+    pub(crate) fn take_done(&mut self, done: &mut Vec<Completion>) {
+        match self {
+            Queue::Uring(queue) => queue.take_done(done),
+            Queue::Syscall(queue) => queue.poll(done),
+            Queue::Mmap(queue) => queue.poll(done),
+            #[cfg(feature = "sim")]
+            Queue::Sim(queue) => queue.finish(done),
+        }
+    }
+
     /// Makes durable what is complete now.
     pub(crate) fn flush(&mut self, token: Token, file: &File) {
         match (self, file) {
@@ -542,6 +563,19 @@ impl Waker {
         match self {
             Waker::Ring(waker) => waker.wake(),
             Waker::Bell(bell) => bell.ring(),
+        }
+    }
+
+    /// Blocks until somebody wakes, as [`Queue::wait`] does, but without the queue, which others may use meanwhile. Only for the queue's
+    /// thread, and with nothing in flight. False: somebody has woken already, in a way that only the queue can take note of.
+    #[must_use = "if it is false, the queue has to wait once"]
+    pub(crate) fn park(&self) -> bool {
+        match self {
+            Waker::Ring(waker) => waker.park(),
+            Waker::Bell(bell) => {
+                bell.hear();
+                true
+            }
         }
     }
 }

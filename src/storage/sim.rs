@@ -880,6 +880,14 @@ impl SimQueue {
         self.complete(count, done);
     }
 
+    /// Completes everything, once nobody holds the disk.
+    pub(crate) fn finish(&mut self, done: &mut Vec<Completion>) {
+        while self.disk.state().holds > 0 {
+            std::thread::yield_now();
+        }
+        self.complete(self.in_flight.len(), done);
+    }
+
     fn complete(&mut self, count: usize, done: &mut Vec<Completion>) {
         for _ in 0..count {
             let mut state = lock(&self.disk.state);

@@ -27,7 +27,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
@@ -132,29 +132,45 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 /// Wakes the thread that sleeps in the ring.
 ///
 /// The ring always has a read of `event` armed, so a write to it completes that read; and because the count stays in `event`
-/// while no read is armed, no wake is lost between two reads.
+/// while no read is armed, no wake is lost between two reads. Parked, the thread sleeps on the bell instead.
 pub(crate) struct RingWaker {
     event: OwnedFd,
-    /// There is a wake that the queue has not seen yet, so another write would tell nothing new.
-    pending: AtomicBool,
+    /// [`NOT_WOKEN`], [`WOKEN`] or [`PARKED`]. Who finds it woken need not wake again.
+    state: AtomicU8,
     /// The ring is broken, and its armed read may swallow what is written to `event`: the bell it is.
     broken: AtomicBool,
     bell: Bell,
 }
 
+const NOT_WOKEN: u8 = 0;
+/// There is a wake that the queue has not seen yet.
+const WOKEN: u8 = 1;
+/// The thread sleeps on the bell, or is about to.
+const PARKED: u8 = 2;
+
 impl RingWaker {
     fn new() -> io::Result<RingWaker> {
-        // Not NONBLOCK: the ring would answer EAGAIN instead of waiting. The count cannot overflow, since `pending` lets
+        // Not NONBLOCK: the ring would answer EAGAIN instead of waiting. The count cannot overflow, since `state` lets
         // through one write for each read.
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
-        let (pending, broken) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(RingWaker { event, pending, broken, bell: Bell::default() })
+        Ok(RingWaker { event, state: AtomicU8::new(NOT_WOKEN), broken: AtomicBool::new(false), bell: Bell::default() })
     }
 
     pub(crate) fn wake(&self) {
-        if !self.pending.swap(true, Ordering::SeqCst) {
-            self.signal();
+        match self.state.swap(WOKEN, Ordering::SeqCst) {
+            NOT_WOKEN => self.signal(),
+            PARKED => self.bell.ring(),
+            _ => {}
         }
+    }
+
+    pub(crate) fn park(&self) -> bool {
+        if self.state.compare_exchange(NOT_WOKEN, PARKED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return false; // by the event, which the armed read takes
+        }
+        self.bell.hear();
+        self.seen();
+        true
     }
 
     fn signal(&self) {
@@ -167,7 +183,7 @@ impl RingWaker {
 
     /// Whoever wakes from here on is heard anew; whoever woke before put down first what he woke for.
     fn seen(&self) {
-        self.pending.swap(false, Ordering::SeqCst);
+        self.state.swap(NOT_WOKEN, Ordering::SeqCst);
     }
 
     /// Rings once by itself, for those who looked at `broken` before it was set.
@@ -313,9 +329,20 @@ impl UringQueue {
             return self.begin(op);
         }
         // A copy into the page cache: nothing to wait for, and io_uring would hand it to another thread.
+        let Work::Write { slot, .. } = op.work else { unreachable!("made above") };
+        self.write_now(token, file, offset, slot, len, sync);
+    }
+
+    pub(crate) fn write_now(&mut self, token: Token, file: &HostFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
+        let op = Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } };
         let Work::Write { slot, .. } = &op.work else { unreachable!("made above") };
-        let result = file.write_at(&slot.bytes()[..len], offset);
+        let result = file.write_all(&slot.bytes()[..len], offset, sync);
         self.complete(op, result);
+    }
+
+    /// Without a look at the ring, which is its thread's.
+    pub(crate) fn take_done(&mut self, done: &mut Vec<Completion>) {
+        done.append(&mut self.ready);
     }
 
     pub(crate) fn flush(&mut self, token: Token, file: &HostFile) {

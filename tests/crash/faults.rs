@@ -61,7 +61,7 @@ fn run_with(faults: &[Fault], seed: u64, shape: Shape) -> Faulted {
         }
         let batch = if shape.mixed { batch_of_any_level } else { batch }(&mut random, number);
         mark_may_go(&disk, if shape.retain_bytes.is_some() { number } else { 0 });
-        match batch.append(&log).and_then(|ticket| ticket.wait()) {
+        match batch.append_and_wait(&log, number) {
             Ok(_) => {
                 assert_eq!(acknowledged, number, "nothing is acknowledged behind a failure");
                 acknowledged += 1;

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use walrus_node::sim::SimDisk;
-use walrus_node::{AppendError, AppendOptions, Engine, Level, ReadLimit, Ticket, Viewer};
+use walrus_node::{AppendError, AppendOptions, Engine, Level, Outcome, ReadLimit, Ticket, Viewer};
 
 /// One atomic submission to one topic.
 #[derive(Clone, Debug)]
@@ -26,6 +26,15 @@ impl Batch {
         let mut batch = log.begin_batch(self.topic, options)?;
         self.entries.iter().try_for_each(|entry| batch.push(entry.clone()))?;
         batch.commit()
+    }
+
+    /// The same, and waits; every other time as a caller who commits in his own thread where he can.
+    pub(crate) fn append_and_wait(&self, log: &Engine, number: usize) -> Outcome {
+        if self.is_fed || number.is_multiple_of(2) {
+            return self.append(log)?.wait();
+        }
+        let options = AppendOptions { level: Some(self.level), ..AppendOptions::default() };
+        log.append_and_wait(self.topic, self.entries.clone(), options)
     }
 }
 

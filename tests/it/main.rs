@@ -24,6 +24,7 @@ mod faces_wal_writer;
 mod faces_walrus;
 mod full_disk;
 mod levels;
+mod lone;
 mod long_segments;
 mod packing;
 mod reopen;

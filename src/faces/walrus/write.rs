@@ -57,7 +57,7 @@ impl Walrus {
         }
         let options = AppendOptions { level: self.level, expect_offset: None };
         let entries = vec![Bytes::copy_from_slice(raw_bytes)];
-        self.shared.log.append_with(&topic.name, entries, options).and_then(Ticket::wait).map_err(error::of_append)?;
+        self.shared.log.append_and_wait(&topic.name, entries, options).map_err(error::of_append)?;
         Ok(())
     }
 

@@ -1,0 +1,82 @@
+//! Who works the writer of a log: the commit thread, or a caller who finds it idle and would only wait for it.
+//!
+//! ```text
+//!   many callers   --push--> queue --wake--> commit thread: groups, several in flight
+//!   a lone caller  --commit_here----------> the same code, in its own thread: one block, one write
+//! ```
+//!
+//! Two changes of thread are most of what a lone append costs beside the device, and nearly all of one that needs no flush. A caller who
+//! is not alone gains nothing by this: his entries go with others' into one write.
+//!
+//! The lock is the writer's: the commit thread has it while it works, and gives it up only when there is nothing to do and nothing in
+//! flight. So a caller never waits for it, and finds nothing half done.
+//!
+//! Layer: commit. Uses `writer`. Knows nothing of what is written.
+
+use std::sync::{Mutex, MutexGuard};
+
+use super::submission::Submission;
+use super::writer::{Pause, Writer};
+use crate::storage::Waker;
+
+/// The writer of a log, and how its thread is woken.
+pub(crate) struct Committer {
+    /// None once the log has ended.
+    writer: Mutex<Option<Writer>>,
+    waker: Waker,
+}
+
+impl Committer {
+    pub(crate) fn new(writer: Writer) -> Committer {
+        let waker = writer.io.waker();
+        Committer { writer: Mutex::new(Some(writer)), waker }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().expect("no caller has panicked in the middle of a commit")
+    }
+
+    /// The commit thread's body.
+    pub(crate) fn run(&self) {
+        let mut held = self.lock();
+        let _last_words = held.as_ref().expect("the writer goes when this ends").last_words();
+        while held.as_mut().expect("as above").work() == Pause::Idle {
+            drop(held);
+            let woken = self.waker.park();
+            held = self.lock();
+            held.as_mut().expect("as above").resume(woken);
+        }
+        *held = None;
+    }
+
+    /// Commits one append in this thread, if the log is idle and it takes no more than one write. Otherwise it comes back, to be queued.
+    pub(crate) fn commit_here(&self, submission: Submission) -> Result<(), Submission> {
+        let Ok(mut held) = self.writer.try_lock() else { return Err(submission) };
+        let Some(writer) = held.as_mut() else { return Err(submission) };
+        // Somebody has to answer those who wait if this panics, and to go on with what it has left to do.
+        let wake = WakeUnless { waker: &self.waker, done: false };
+        let committed = writer.commit_alone(submission);
+        wake.unless(committed.is_err() || !writer.has_work());
+        committed
+    }
+}
+
+/// Wakes the commit thread when it goes, by a panic too.
+struct WakeUnless<'a> {
+    waker: &'a Waker,
+    done: bool,
+}
+
+impl WakeUnless<'_> {
+    fn unless(mut self, done: bool) {
+        self.done = done;
+    }
+}
+
+impl Drop for WakeUnless<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.waker.wake();
+        }
+    }
+}
