@@ -45,15 +45,12 @@ fn damage_behind_the_fence_in_a_long_segment_is_proven_by_what_lies_behind_it() 
     let killed = disk.copy();
     drop(log);
     // The last segment with blocks in it: those written again, and what came after them. The hint is at the fence's cut.
-    let (name, bytes) = (0..9)
-        .map(|number| format!("wal/{number:016x}.seg"))
-        .filter_map(|name| {
-            let there = killed.files().iter().any(|(file, _)| *file == name);
-            let bytes = there.then(|| killed.read_file(&name))?;
-            bytes[4096..8192].iter().any(|byte| *byte != 0).then_some((name, bytes))
-        })
-        .last()
-        .unwrap();
+    let is_used = |name: &str| {
+        let there = killed.files().iter().any(|(file, _)| file == name);
+        there && killed.read_file(name)[4096..8192].iter().any(|byte| *byte != 0)
+    };
+    let name = (0..9).rev().map(|number| format!("wal/{number:016x}.seg")).find(|name| is_used(name)).unwrap();
+    let bytes = killed.read_file(&name);
     let last = bytes.chunks(4096).take(40).rposition(|page| page.iter().any(|byte| *byte != 0)).unwrap();
     assert!(last > 12, "{name} has {last} pages");
     killed.flip_bit(&name, (last as u64 - 8) * 4096 + 100, 1);
