@@ -106,6 +106,7 @@ fn what_a_lone_caller_leaves_unflushed_is_flushed_as_the_log_was_told() {
     for i in 0..25 {
         log.append_and_wait("t", vec![format!("{i}").into()], AppendOptions::default()).unwrap();
     }
-    let twenty = log.published().lsn().get() - 5;
-    crate::support::until("twenty are durable", || log.durable().lsn().get() >= twenty);
+    // Where a flush begins, later entries count for the next one: so fewer than ten are left, wherever that was.
+    let all = log.published().lsn().get();
+    crate::support::until("fewer than ten are not durable", || log.durable().lsn().get() + 10 > all);
 }
