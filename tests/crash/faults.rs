@@ -271,9 +271,9 @@ fn a_follower_whose_disk_is_full_for_a_moment_takes_nothing_behind_the_gap_and_g
     let (history, submitted) = leader_history(3, 16);
     let disk = SimDisk::new(3);
     let log = Engine::open_mirror_sim(&disk, Some(history.log_id), options(3)).expect("the fault comes later");
-    // Twice only: the first may strike a spare that nobody waits for yet, the second strikes the one that is waited for. The next can
-    // be made again, so whatever is queued behind would find room.
-    for nth in [1, 2] {
+    // Three times only: two spares are kept ready, and behind each that is taken one may be struck that nobody waits for yet; the third
+    // is the one that is waited for. The next can be made again, so whatever is queued behind would find room.
+    for nth in [1, 2, 3] {
         disk.fail(Fault { kind: FaultKind::Create, nth, error: FaultError::Full, from_then_on: false });
     }
     let tickets: Vec<_> = history.groups.iter().map_while(|group| log.apply(group.blocks.clone()).ok()).collect();
