@@ -113,12 +113,14 @@ fn nothing_is_packed_or_given_away_once_the_names_of_segments_are_in_doubt() {
             }
         }
         assert_eq!(disk.faults_fired(), u64::from(fault));
-        (log.pack(), log.trim(log.status().durable_lsn).map(|first| first > Lsn::FIRST))
+        // A slow machine may have packed some by itself before.
+        let before = log.status().packed_bytes_saved;
+        (before, log.pack(), log.trim(log.status().durable_lsn).map(|first| first > Lsn::FIRST))
     };
-    let (saved, trimmed) = packed(false);
+    let (_, saved, trimmed) = packed(false);
     assert!(saved > 0 && trimmed.unwrap());
-    let (saved, trimmed) = packed(true);
-    assert_eq!(saved, 0);
+    let (before, saved, trimmed) = packed(true);
+    assert_eq!(saved, before);
     assert!(trimmed.is_err(), "{trimmed:?}");
 }
 
@@ -132,5 +134,6 @@ fn nothing_is_packed_once_it_is_in_doubt_where_the_log_begins() {
     disk.fail(Fault { kind: FaultKind::Rename, nth: 1, error: FaultError::Io, from_then_on: true });
     log.trim(log.status().durable_lsn).unwrap_err();
     assert!(disk.faults_fired() > 0);
-    assert_eq!(log.pack(), 0);
+    let before = log.status().packed_bytes_saved;
+    assert_eq!(log.pack(), before);
 }
