@@ -27,7 +27,7 @@ impl Writer {
             return Err(self.state.waiting.pop_back().expect("pushed above"));
         }
         self.state.alone = true;
-        self.state.halt = self.submit_group().err();
+        self.state.halt = self.submit_shaped(group).err();
         self.state.alone = false;
         self.io.take_done(&mut self.state.done);
         self.note_completions();

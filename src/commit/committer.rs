@@ -13,7 +13,8 @@
 //!
 //! Layer: commit. Uses `writer`. Knows nothing of what is written.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
 use super::submission::Submission;
 use super::writer::{Pause, Writer};
@@ -27,9 +28,13 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(writer: Writer) -> Committer {
+    /// Starts the commit thread.
+    pub(crate) fn start(writer: Writer) -> std::io::Result<(Arc<Committer>, JoinHandle<()>)> {
         let waker = writer.io.waker();
-        Committer { writer: Mutex::new(Some(writer)), waker }
+        let committer = Arc::new(Committer { writer: Mutex::new(Some(writer)), waker });
+        let commits = Arc::clone(&committer);
+        let thread = std::thread::Builder::new().name("walrus-commit".into()).spawn(move || commits.run())?;
+        Ok((committer, thread))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Writer>> {
@@ -37,7 +42,7 @@ impl Committer {
     }
 
     /// The commit thread's body.
-    pub(crate) fn run(&self) {
+    fn run(&self) {
         let mut held = self.lock();
         let _last_words = held.as_ref().expect("the writer goes when this ends").last_words();
         while held.as_mut().expect("as above").work() == Pause::Idle {

@@ -26,9 +26,14 @@ use crate::lsn::Lsn;
 use crate::storage::{Slot, Sync};
 
 impl Writer {
-    /// Shapes a group from what waits, finds room for it, and only then gives it its places, LSNs and offsets.
+    /// Shapes a group from what waits, and submits it.
     pub(super) fn submit_group(&mut self) -> Result<(), Halt> {
         let group = shape(&self.state.waiting, self.limit);
+        self.submit_shaped(group)
+    }
+
+    /// Finds room for a group, and only then gives it its places, LSNs and offsets.
+    pub(super) fn submit_shaped(&mut self, group: GroupShape) -> Result<(), Halt> {
         let mut next = self.planned.clone();
         let align = self.limit.align;
         let rooms = match self.find_room(group.blocks.iter().map(|block| block.total_len(align)), &mut next) {
@@ -185,9 +190,11 @@ impl Writer {
         let envelope = Envelope { incarnation, position: room.position, durable_lsn };
         seal(&mut self.io.slot_bytes(&mut slot)[..len], room.segment.header.salt, &envelope, portable_len);
         let (file, offset) = (&room.segment.file, room.position.offset().into());
-        match self.state.alone {
-            true => self.io.write_now(token, file, offset, slot, len, sync),
-            false => self.io.write(token, file, offset, slot, len, sync),
+        if self.state.alone {
+            self.progress.waits.begin(WaitsFor::Write, (self.pace.now)());
+            self.io.write_now(token, file, offset, slot, len, sync);
+        } else {
+            self.io.write(token, file, offset, slot, len, sync);
         }
     }
 

@@ -163,7 +163,9 @@ impl Writer {
             self.io.wait(&mut self.state.done);
         }
         self.queue.awake();
-        self.state.halt = self.reap().err();
+        if let Err(halt) = self.reap() {
+            self.state.halt.get_or_insert(halt); // what a caller has met came first
+        }
     }
 
     /// Ends when there is nothing to do, when the queue is closed and everything is durable, or when something has failed.

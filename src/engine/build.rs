@@ -159,12 +159,10 @@ fn start(
         clock: wall_clock_ns,
         state: WriterState::default(),
     };
-    let committer = Arc::new(Committer::new(writer));
-    let commits = Arc::clone(&committer);
-    let thread = std::thread::Builder::new().name("walrus-commit".into()).spawn(move || commits.run());
-    let thread = thread.map_err(no_thread)?;
     let durable = progress.durable.clone();
     let scrub = Scrub::start(Arc::clone(&segments), move || durable.lsn(), options.scrub).map_err(no_thread)?;
+    // The last: from here on somebody has to close the queue, or the thread would wait for ever, and hold LOCK.
+    let (committer, thread) = Committer::start(writer).map_err(no_thread)?;
     let engine = Engine {
         inner: Arc::new(Inner {
             role: purpose.role(),

@@ -144,7 +144,7 @@ fn copy_rest(
 fn keep(disk: &Disk, place: &str, bytes: &[u8]) -> storage::Result<String> {
     let names = std::iter::once(format!("{place}.blocks")).chain((2..).map(|n| format!("{place}-{n}.blocks")));
     for name in names {
-        match disk.read_small(&name, bytes.len().max(PIECE_BYTES))? {
+        match disk.read_small(&name, PIECE_BYTES)? {
             Some(there) if there == bytes => return Ok(name),
             Some(_) => {}
             None => {

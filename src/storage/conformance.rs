@@ -317,13 +317,9 @@ fn a_wake_from_another_thread_ends_a_wait(place: &dyn Place) {
 }
 
 /// Each round puts down a number, wakes, and wants an answer before it goes on: one lost wake and nobody moves any more.
-fn every_wake_among_many_is_answered(place: &dyn Place) {
-    let disk = writer(place);
-    let file = disk.create("file", PAGE as u64).unwrap();
-    let mut queue = disk.queue().unwrap();
-    let waker = queue.waker();
-    let (ask, asked) = mpsc::channel::<u32>();
-    let (answer, answered) = mpsc::channel::<u32>();
+fn asker(waker: Waker) -> (thread::JoinHandle<()>, mpsc::Receiver<u32>, mpsc::Sender<u32>) {
+    let (ask, asked) = mpsc::channel();
+    let (answer, answered) = mpsc::channel();
     let asker = thread::spawn(move || {
         for number in 0..2000 {
             ask.send(number).unwrap();
@@ -331,6 +327,14 @@ fn every_wake_among_many_is_answered(place: &dyn Place) {
             assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(number), "a wake was lost");
         }
     });
+    (asker, asked, answer)
+}
+
+fn every_wake_among_many_is_answered(place: &dyn Place) {
+    let disk = writer(place);
+    let file = disk.create("file", PAGE as u64).unwrap();
+    let mut queue = disk.queue().unwrap();
+    let (asker, asked, answer) = asker(queue.waker());
     let mut last = None;
     while last != Some(1999) {
         while let Ok(number) = asked.try_recv() {
@@ -352,18 +356,7 @@ fn every_wake_among_many_is_answered(place: &dyn Place) {
 fn a_wake_ends_a_park_or_the_wait_after_it(place: &dyn Place) {
     let mut queue = writer(place).queue().unwrap();
     let waker = queue.waker();
-    let (ask, asked) = mpsc::channel::<u32>();
-    let (answer, answered) = mpsc::channel::<u32>();
-    let asker = thread::spawn({
-        let waker = waker.clone();
-        move || {
-            for number in 0..2000 {
-                ask.send(number).unwrap();
-                waker.wake();
-                assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(number), "a wake was lost");
-            }
-        }
-    });
+    let (asker, asked, answer) = asker(queue.waker());
     let mut last = None;
     while last != Some(1999) {
         while let Ok(number) = asked.try_recv() {

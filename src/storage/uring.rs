@@ -324,20 +324,17 @@ impl UringQueue {
     }
 
     pub(crate) fn write(&mut self, token: Token, file: &HostFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
-        let op = Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } };
-        if sync == Sync::Durable || !file.is_written_by_cache() || self.ring.is_err() {
-            return self.begin(op);
-        }
         // A copy into the page cache: nothing to wait for, and io_uring would hand it to another thread.
-        let Work::Write { slot, .. } = op.work else { unreachable!("made above") };
-        self.write_now(token, file, offset, slot, len, sync);
+        if sync == Sync::Lazy && file.is_written_by_cache() && self.ring.is_ok() {
+            return self.write_now(token, file, offset, slot, len, sync);
+        }
+        self.begin(Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } });
     }
 
     pub(crate) fn write_now(&mut self, token: Token, file: &HostFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
-        let op = Op { token, file: file.clone(), work: Work::Write { slot, offset, len, done: 0, sync } };
-        let Work::Write { slot, .. } = &op.work else { unreachable!("made above") };
         let result = file.write_all(&slot.bytes()[..len], offset, sync);
-        self.complete(op, result);
+        self.pool.give(slot);
+        self.ready.push(Completion { token, result });
     }
 
     /// Without a look at the ring, which is its thread's.

@@ -110,3 +110,23 @@ fn what_a_lone_caller_leaves_unflushed_is_flushed_as_the_log_was_told() {
     let all = log.published().lsn().get();
     crate::support::until("fewer than ten are not durable", || log.durable().lsn().get() + 10 > all);
 }
+
+#[test]
+fn a_lone_caller_whose_write_does_not_come_back_can_be_told_what_it_waits_for() {
+    let disk = SimDisk::new(4);
+    let log = Engine::open_sim(&disk, Options { seed: Some(1), ..small() }).unwrap();
+    let append = || log.append_and_wait("t", vec!["x".into()], AppendOptions::default()).unwrap();
+    for offset in 0..20 {
+        assert_eq!(append().first_offset, offset);
+    }
+    let hold = disk.hold();
+    std::thread::scope(|scope| {
+        let stuck = scope.spawn(append);
+        crate::support::until("the log says what it waits for", || {
+            log.waits_for().is_some_and(|(what, _)| what == "a write of blocks")
+        });
+        drop(hold);
+        assert_eq!(stuck.join().unwrap().first_offset, 20);
+    });
+    assert!(log.waits_for().is_none());
+}

@@ -1,12 +1,12 @@
 //! Segments that are longer than the window past the hint. Found by the model: docs/decisions/0003.
 
-use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
-use walrus_node::{Engine, OpenError, Options};
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors, accept_loss_sim};
+use walrus_node::{Engine, Lsn, OpenError, Options, Viewer};
 
 use crate::support::{payloads, small};
 
 fn options(seed: u64) -> Options {
-    let bytes = 256 << 20;
+    let bytes = 160 << 20;
     Options { segment_bytes_first: bytes, segment_bytes_max: bytes, seed: Some(seed), scrub: None, ..small() }
 }
 
@@ -17,10 +17,10 @@ fn append(log: &Engine, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn failed_at(disk: &SimDisk, kind: FaultKind) -> Engine {
+fn that_failed_once(disk: &SimDisk) -> Engine {
     let log = Engine::open_sim(disk, options(1)).unwrap();
     append(&log, 0..20);
-    disk.fail(Fault { kind, nth: 1, error: FaultError::Io, from_then_on: false });
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
     append(&log, 20..21);
     assert_eq!(log.status().failures_survived, 1);
     append(&log, 21..40);
@@ -30,7 +30,7 @@ fn failed_at(disk: &SimDisk, kind: FaultKind) -> Engine {
 #[test]
 fn a_failure_in_the_first_half_of_a_long_segment_is_survived_and_what_was_written_again_is_found() {
     let disk = SimDisk::new(1);
-    let log = failed_at(&disk, FaultKind::Write);
+    let log = that_failed_once(&disk);
     let killed = disk.copy();
     drop(log);
     let log = Engine::open_sim(&killed, options(2)).unwrap();
@@ -41,10 +41,10 @@ fn a_failure_in_the_first_half_of_a_long_segment_is_survived_and_what_was_writte
 #[test]
 fn damage_behind_the_fence_in_a_long_segment_is_proven_by_what_lies_behind_it() {
     let disk = SimDisk::new(2);
-    let log = failed_at(&disk, FaultKind::Write);
+    let log = that_failed_once(&disk);
     let killed = disk.copy();
     drop(log);
-    // The last segment with blocks in it: those written again, and what came after them. The hint is at the fence's cut.
+    // The last segment with blocks in it: those written again, and what came after them.
     let is_used = |name: &str| {
         let there = killed.files().iter().any(|(file, _)| file == name);
         there && killed.read_file(name)[4096..8192].iter().any(|byte| *byte != 0)
@@ -58,4 +58,83 @@ fn damage_behind_the_fence_in_a_long_segment_is_proven_by_what_lies_behind_it() 
         Err(OpenError::Damaged(damage)) => assert!(damage.reason.contains("was durable"), "{damage}"),
         other => panic!("the damage is taken for a torn end: {:?}", other.map(|log| log.status().durable_lsn)),
     }
+}
+
+/// Between the fence and the next hint, which soon follows into the new segment, only the way that does not count leads the search there.
+#[test]
+fn a_block_of_a_group_that_was_being_written_again_is_erased_by_the_next_open() {
+    let disk = SimDisk::new(3);
+    let log = Engine::open_sim(&disk, options(1)).unwrap();
+    append(&log, 0..20);
+    let from = disk.trace_len();
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
+    let second = log.append_batch("t", vec!["x".into(); 300]).unwrap().wait().unwrap().lsn;
+    assert_eq!(log.status().failures_survived, 1);
+    let until = disk.trace_len();
+    drop(log);
+
+    // Where the first of the two blocks is written again, whole.
+    let viewer = Viewer::open_sim(&disk.copy()).unwrap();
+    let places = viewer.blocks(Lsn::new(second.get() - 1)).unwrap();
+    let [first, second] = [0, 1].map(|i| places[i].position.unwrap());
+    assert_eq!((first.segment().get(), second.segment().get()), (2, 2));
+    drop(viewer);
+    let range = first.offset() as usize..second.offset() as usize;
+    let block = |disk: &SimDisk| {
+        let there = disk.files().iter().any(|(name, _)| name == "wal/0000000000000002.seg");
+        there.then(|| disk.read_file("wal/0000000000000002.seg")[range.clone()].to_vec())
+    };
+    let whole = block(&disk).unwrap();
+
+    // The power goes at any moment from the first write on, and spares what was submitted.
+    let again = |at: &usize| disk.op(*at).contains("submitted") && disk.op(*at).contains("spare-2.tmp");
+    let from = (from..until).find(again).expect("it is written again");
+    let mut begun = 0;
+    for at in from..=until {
+        let cut = disk.crash(at, &Survivors::Everything);
+        if block(&cut).as_ref() != Some(&whole) {
+            continue;
+        }
+        let log = Engine::open_sim(&cut, options(2)).unwrap();
+        let entries = payloads(&log, "t").len();
+        drop(log);
+        assert!(entries == 20 || entries == 320, "{entries}");
+        if entries == 20 {
+            begun += 1;
+            assert!(block(&cut).as_ref() != Some(&whole), "cut before {at}: a dead block is left that looks alive");
+        }
+    }
+    assert!(begun > 0, "no cut left a part of the group, so nothing is proven");
+}
+
+/// A fence moves the hint back to the cut, and an open looks for dead blocks only as far as the window past it.
+#[test]
+fn a_power_cut_around_the_fence_of_a_repair_leaves_no_block_alive_beyond_the_window() {
+    let disk = SimDisk::new(4);
+    let log = Engine::open_sim(&disk, options(1)).unwrap();
+    let tickets: Vec<_> = (0..140).map(|_| log.append("t", vec![7; 1_000_000]).unwrap()).collect();
+    let last = tickets.into_iter().map(|ticket| ticket.wait().unwrap().lsn).max().unwrap();
+    log.close().unwrap();
+    drop(log);
+    let viewer = Viewer::open_sim(&disk.copy()).unwrap();
+    let [early, last] = [Lsn::new(5), last].map(|lsn| viewer.blocks(lsn).unwrap()[0].position.unwrap());
+    drop(viewer);
+    assert_eq!((early.segment().get(), last.segment().get()), (1, 1));
+    assert!(last.offset() - early.offset() > 128 << 20, "within the window nothing is proven");
+    let name = "wal/0000000000000001.seg";
+    let head = |disk: &SimDisk| disk.read_file(name)[last.offset() as usize..][..4096].to_vec();
+    let alive = head(&disk);
+
+    disk.flip_bit(name, u64::from(early.offset()) + 100, 1);
+    let from = disk.trace_len();
+    accept_loss_sim(&disk).unwrap().expect("it is damaged");
+    let (until, mut opened) = (disk.trace_len(), 0);
+    for at in (from..until).filter(|at| disk.op(*at).contains("superblock")).flat_map(|at| [at, at + 1]) {
+        let cut = disk.crash(at, &Survivors::Everything);
+        let Ok(log) = Engine::open_sim(&cut, Options { check_bytes_max: 1 << 30, ..options(2) }) else { continue };
+        drop(log);
+        opened += 1;
+        assert!(head(&cut) != alive, "cut before operation {at} ({}): a dead block lives", disk.op(at.min(until - 1)));
+    }
+    assert!(opened > 0, "it can be opened once the fence is there");
 }
