@@ -326,5 +326,5 @@ fn a_log_that_crashed_on_a_full_disk_opens_there_and_loses_nothing() {
             assert!(there >= promised && there.is_multiple_of(3), "{there} of {promised}, before {}", disk.op(at));
         }
     }
-    assert!(erased > 10, "only {erased} crashes left something to erase");
+    assert!(erased > 0, "no crash left something to erase, so nothing is proven");
 }
