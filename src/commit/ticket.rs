@@ -1,11 +1,17 @@
 //! The promise that an append will be answered, for threads and for tasks.
 //!
+//! A thread that waits sleeps, and to sleep and be woken costs it two system calls, a change of thread, and on a virtual machine the
+//! interrupt that starts an idle core: most of what an append from one of 64 threads costs (docs/PERFORMANCE.md). So where far more threads
+//! wait than there are cores, each lets the others go first a few times before it sleeps, and often finds its answer there.
+//!
 //! Layer: commit. Knows nothing of runtimes: a ticket is a plain `Future`.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, Thread};
 
 use super::error::AppendError;
 use crate::lsn::Lsn;
@@ -34,15 +40,14 @@ pub struct Ticket {
 #[derive(Debug, Default)]
 struct Cell {
     state: Mutex<State>,
-    answered: Condvar,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Open,
-    /// A thread waits on the condition variable.
-    ThreadWaits,
+    /// A thread is parked, or about to be.
+    ThreadWaits(Thread),
     TaskWaits(Waker),
     Answered(Outcome),
 }
@@ -83,16 +88,47 @@ impl Drop for Reply {
 }
 
 impl Cell {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
     fn answer(&self, outcome: Outcome) {
-        let before = {
-            let mut state = self.state.lock().expect("no holder of this lock panics");
-            std::mem::replace(&mut *state, State::Answered(outcome))
-        };
+        let before = std::mem::replace(&mut *self.lock(), State::Answered(outcome));
         match before {
-            State::ThreadWaits => self.answered.notify_all(),
+            State::ThreadWaits(thread) => thread.unpark(),
             State::TaskWaits(waker) => waker.wake(),
             State::Open | State::Answered(_) => {}
         }
+    }
+}
+
+/// Threads of this process that wait for a ticket, of whatever log: they share the cores.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// More threads than this wait: there is always one to go first. Fewer would keep cores busy that have nothing to do.
+static CROWD: LazyLock<usize> = LazyLock::new(|| 8 * thread::available_parallelism().map_or(1, usize::from));
+
+/// How often a thread of a crowd lets others go first. Eight brings 64 threads what fifty do (docs/PERFORMANCE.md).
+const YIELDS_MAX: u32 = 8;
+
+/// A thread that waits, and is counted.
+struct Waits {
+    others: usize,
+}
+
+impl Waits {
+    fn begin() -> Waits {
+        Waits { others: WAITING.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn yields(&self) -> u32 {
+        if self.others >= *CROWD { YIELDS_MAX } else { 0 }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,19 +138,28 @@ impl Ticket {
     /// # Errors
     /// As [`AppendError`] says; only `Indeterminate` leaves open whether the entries are in the log.
     pub fn wait(self) -> Outcome {
-        let mut state = self.cell.state.lock().expect("no holder of this lock panics");
-        loop {
-            match &*state {
-                State::Answered(outcome) => return outcome.clone(),
-                _ => *state = State::ThreadWaits,
+        if let Some(outcome) = self.try_outcome() {
+            return outcome;
+        }
+        let waits = Waits::begin();
+        for _ in 0..waits.yields() {
+            thread::yield_now();
+            if let Some(outcome) = self.try_outcome() {
+                return outcome;
             }
-            state = self.cell.answered.wait(state).expect("no holder of this lock panics");
+        }
+        loop {
+            match &mut *self.cell.lock() {
+                State::Answered(outcome) => return outcome.clone(),
+                state => *state = State::ThreadWaits(thread::current()),
+            }
+            thread::park();
         }
     }
 
     /// The answer, if it is there already.
     pub fn try_outcome(&self) -> Option<Outcome> {
-        match &*self.cell.state.lock().expect("no holder of this lock panics") {
+        match &*self.cell.lock() {
             State::Answered(outcome) => Some(outcome.clone()),
             _ => None,
         }
@@ -125,7 +170,7 @@ impl Future for Ticket {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.cell.state.lock().expect("no holder of this lock panics");
+        let mut state = self.cell.lock();
         if let State::Answered(outcome) = &*state {
             return Poll::Ready(outcome.clone());
         }
