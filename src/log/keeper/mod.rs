@@ -357,7 +357,7 @@ impl Worker {
                 return Job::PackAll;
             }
             let has_leisure_work =
-                self.has_given_away() || !self.to_index.is_empty() || !self.packing.to_look_at.is_empty();
+                self.has_more_than_a_reserve() || !self.to_index.is_empty() || !self.packing.to_look_at.is_empty();
             let wait = if has_leisure_work { LEISURE } else { IDLE };
             let waited = shared.changed.wait_timeout(state, wait).expect("no holder of this lock panics");
             state = waited.0;
@@ -372,7 +372,7 @@ impl Worker {
             if idle && state.failed.is_none() && state.published.tail.lsn > state.recorded.tail.lsn {
                 return Job::Refresh(state.published);
             }
-            if self.has_given_away() {
+            if self.has_more_than_a_reserve() || idle && self.has_given_away() {
                 return Job::RemoveOne;
             }
             if !self.to_index.is_empty() {

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! What was given away and is not needed is removed, one file at a time and only when there is nothing else to do: a storm of
-//! removals, each with its discards, would stand before the commits. On a full disk it is removed at once.
+//! removals, each with its discards, would stand before the commits. On a full disk it is removed at once. One file that will do as a
+//! spare stays until the log is idle: the log needs a spare at its next step, retention gives something away only behind it, and a
+//! new one would be zeros written beside the commits.
 //!
 //! Layer: log. Uses `segment`. Knows nothing of the superblock, nor of why something was given away.
 
@@ -144,13 +146,8 @@ impl Worker {
 
     /// A spare of a segment that was given away, if one will do.
     fn recycled(&mut self, ts_ns: u64) -> Option<Segment> {
-        let next = self.next_bytes();
-        let suits = |segment: &Arc<Segment>| {
-            self.policy.sizes.suits(segment.header.bytes, next)
-                && segment.header.align == self.align
-                && !segment.is_condemned()
-        };
-        let index = self.maker.given_away.iter().position(|segment| suits(segment) && is_unread(segment))?;
+        let will_do = |segment: &Arc<Segment>| self.suits(segment) && is_unread(segment);
+        let index = self.maker.given_away.iter().position(will_do)?;
         let old = Arc::into_inner(self.maker.given_away.remove(index))?;
         let header = self.next_header(old.header.bytes, old.header.generation + 1, ts_ns);
         match segment::recycle(&self.disk, old, header) {
@@ -225,14 +222,31 @@ impl Worker {
 
     // -- what is not needed ---------------------------------------------------------------------------------------------------
 
-    /// Whether there is something to remove at leisure.
+    /// Whether there is something to remove when the log is idle.
     pub(super) fn has_given_away(&self) -> bool {
         !self.maker.given_away.is_empty()
     }
 
-    /// Removes the oldest file that was given away and that nobody reads. If it fails, the next opening does it.
+    /// Whether there is something to remove at leisure: anything but one file that the next spare can be made of.
+    pub(super) fn has_more_than_a_reserve(&self) -> bool {
+        let given_away = &self.maker.given_away;
+        given_away.len() > 1 || given_away.iter().any(|segment| !self.suits(segment))
+    }
+
+    /// Whether a spare can be made of it once nobody reads it.
+    fn suits(&self, segment: &Arc<Segment>) -> bool {
+        let header = &segment.header;
+        self.policy.sizes.suits(header.bytes, self.next_bytes())
+            && header.align == self.align
+            && !segment.is_condemned()
+    }
+
+    /// Removes a file that was given away and that nobody reads, one that no spare can be made of first. If it fails, the next opening
+    /// does it.
     pub(super) fn remove_one_given_away(&mut self) -> bool {
-        let Some(index) = self.maker.given_away.iter().position(is_unread) else { return false };
+        let given_away = &self.maker.given_away;
+        let useless = given_away.iter().position(|segment| is_unread(segment) && !self.suits(segment));
+        let Some(index) = useless.or_else(|| given_away.iter().position(is_unread)) else { return false };
         let segment = self.maker.given_away.remove(index);
         self.disk.remove(&file_name(segment.number())).is_ok()
     }
