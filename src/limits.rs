@@ -57,6 +57,10 @@ pub(crate) const FAILURE_FENCES_MAX: usize = 60;
 /// Commit groups in flight. Beyond 32 the device gains nothing (4 KiB: 104k a second at 32, measured in engine.md 9).
 pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 32;
 
+/// Blocks of a group whose writes each carry a flush; a longer group is written plainly and flushed once. The device shares the flushes of
+/// what is in flight, and a flush that stands alone begins behind the last write, in a worker of the kernel (docs/PERFORMANCE.md).
+pub(crate) const OWN_FLUSH_BLOCKS_MAX: usize = 8;
+
 /// Bytes waiting for the commit thread; beyond it `append` waits. Two group limits, and time for the producers.
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Submissions waiting for the commit thread; beyond it `append` waits.

@@ -20,6 +20,7 @@ use super::writer::{Halt, Writer};
 use crate::format::block::{ENVELOPE_BYTES, Envelope, Head, Kind, seal};
 use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefinition};
 use crate::ids::TopicId;
+use crate::limits::OWN_FLUSH_BLOCKS_MAX;
 use crate::log::keeper::NoSpare;
 use crate::log::tail::Tail;
 use crate::lsn::Lsn;
@@ -126,8 +127,10 @@ impl Writer {
         let taken: Vec<_> = self.state.waiting.drain(..group.taken).collect();
         let durability = match group.wants_flush {
             false => Durability::Later,
-            // A write with its own flush covers itself alone, not what was written before it.
-            true if group.blocks.len() == 1 && !self.state.in_flight.has_unflushed() => Durability::ByItsWrites,
+            // Writes with a flush of their own cover themselves alone, not what was written before them.
+            true if group.blocks.len() <= OWN_FLUSH_BLOCKS_MAX && !self.state.in_flight.has_unflushed() => {
+                Durability::ByItsWrites
+            }
             true => Durability::ByFlush,
         };
         let receipts = vec![Receipt { first_offset: 0, last_offset: 0, lsn: self.planned.tail.lsn }; taken.len()];
