@@ -7,6 +7,8 @@
 //! A target that cannot do what a case asks (batches, several in flight, reading back) says so before the case begins, and the case is
 //! left out with that reason. It never does something weaker in silence.
 
+pub(crate) mod ours;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -27,8 +29,18 @@ pub(crate) trait Target: Send + Sync {
         Counters::default()
     }
 
+    /// Reads one entry, the first that is there: a log that can do that is open. One whose `open` has read everything has done more.
+    fn read_first(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads everything back, in order and with its sums verified; returns entries and bytes of payload that came.
     fn read_back(&self) -> Result<ReadBack>;
+
+    /// Entries that the last reading back did not find because the log keeps no more than it was told to.
+    fn given_away(&self) -> u64 {
+        0
+    }
 
     /// Closes it in order.
     fn close(self: Box<Self>) -> Result<()>;
@@ -59,6 +71,18 @@ pub(crate) struct Counters {
     pub(crate) syscalls: Option<u64>,
 }
 
+impl Counters {
+    /// What lies between an earlier look and this one.
+    pub(crate) fn since(self, before: Counters) -> Counters {
+        let between = |after: Option<u64>, before: Option<u64>| Some(after?.saturating_sub(before?));
+        Counters {
+            groups: between(self.groups, before.groups),
+            flushes: between(self.flushes, before.flushes),
+            syscalls: between(self.syscalls, before.syscalls),
+        }
+    }
+}
+
 /// What came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadBack {
@@ -76,4 +100,19 @@ pub(crate) trait Kind: Sync {
 
     /// Opens, or makes, the log in a folder of its own.
     fn open(&self, folder: &Path, spec: &Spec) -> Result<Box<dyn Target>>;
+}
+
+/// The ways to reach our own log.
+pub(crate) fn ours(fills_before: bool) -> Vec<Box<dyn Kind>> {
+    vec![Box::new(ours::Ours { fills_before })]
+}
+
+/// Every kind that there is.
+pub(crate) fn all(fills_before: bool) -> Vec<Box<dyn Kind>> {
+    ours(fills_before).into_iter().chain(peers()).collect()
+}
+
+/// Other logs, as far as they were compiled in.
+pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
+    Vec::new()
 }
