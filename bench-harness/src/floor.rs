@@ -1,7 +1,7 @@
-//! The floor: what the device itself does, without any log. A 4 KiB write past the page cache into a prepared file, and its flush, one
-//! after the other; nothing that makes each append durable on its own can be faster at depth 1.
+//! The floor: what the device itself does, without any log. A write past the page cache into a prepared file, and its flush, one after
+//! the other; nothing that makes each append durable on its own can be faster at depth 1.
 //!
-//! Also compiled into the command, for `demo`: one instrument, one definition.
+//! Also compiled into the command, for `demo`: one instrument, one definition. Several writes in flight are `pipeline.rs`.
 
 use std::fs::File;
 use std::io;
@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-const WRITE_BYTES: usize = 4096;
-/// The file that is overwritten, again and again from its start.
-const FILE_BYTES: usize = 16 << 20;
+/// What direct I/O may ask for: a page.
+const ALIGN: usize = 4096;
+/// The least that a log can write.
+pub(crate) const WRITE_BYTES: usize = 4096;
 
 /// How a write is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,40 +29,63 @@ pub(crate) enum Flush {
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
+    pub(crate) count: u64,
     pub(crate) per_second: f64,
     /// The median time of one.
     pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
     /// Past the page cache: not every file system can.
     pub(crate) is_direct: bool,
 }
 
 /// Two measurements of one device further apart than this were not of a quiet one.
-const QUIET_RATIO: f64 = 1.5;
+pub(crate) const QUIET_RATIO: f64 = 1.5;
 
 impl Floor {
-    /// A word of warning where the device did not do the same before a load and after it: then others use it too, or it throttles, and
-    /// what was measured in between says more about them.
-    pub(crate) fn unrest(&self, after: &Floor) -> Option<String> {
-        let (low, high) = (self.per_second.min(after.per_second), self.per_second.max(after.per_second));
-        (high > low * QUIET_RATIO).then(|| {
-            let [before, after] = [self, after].map(|floor| floor.per_second);
-            format!("the device was not quiet: {before:.0} flushes a second before the load, {after:.0} after it; the figures say little")
-        })
+    /// Of the times that single writes took within `seconds`.
+    pub(crate) fn of(mut took: Vec<Duration>, seconds: f64, is_direct: bool) -> Floor {
+        took.sort_unstable();
+        let at = |share: f64| took.get((took.len() as f64 * share) as usize).copied().unwrap_or_default();
+        Floor {
+            count: took.len() as u64,
+            per_second: took.len() as f64 / seconds,
+            p50: at(0.5),
+            p99: at(0.99),
+            is_direct,
+        }
+    }
+}
+
+/// Memory that direct I/O can write from.
+pub(crate) struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    pub(crate) fn new(len: usize) -> Aligned {
+        let memory = vec![0xA5; len + ALIGN];
+        let start = memory.as_ptr().align_offset(ALIGN);
+        Aligned { memory, start, len }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
     }
 }
 
 /// A prepared file in `dir`, without a name: it is gone when this is.
 pub(crate) struct Prepared {
-    file: OwnedFd,
-    is_direct: bool,
-    /// Direct I/O wants aligned memory: the write begins at `start`.
-    memory: Vec<u8>,
-    start: usize,
-    at: usize,
+    pub(crate) file: OwnedFd,
+    pub(crate) file_bytes: u64,
+    pub(crate) is_direct: bool,
+    pub(crate) at: u64,
 }
 
 impl Prepared {
-    pub(crate) fn new(dir: &Path) -> io::Result<Prepared> {
+    /// Of `file_bytes`, which are overwritten again and again from the start.
+    pub(crate) fn new(dir: &Path, file_bytes: u64) -> io::Result<Prepared> {
         let path = dir.join(format!("walrus-floor-{}.tmp", std::process::id()));
         let open = |flags| rustix::fs::open(&path, flags | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
         let cached = File::from(open(OFlags::CREATE | OFlags::EXCL)?);
@@ -69,8 +93,8 @@ impl Prepared {
         std::fs::remove_file(&path)?;
         // Really written, so that no measured write has to allocate.
         let zeros = vec![0; 1 << 20];
-        for offset in (0..FILE_BYTES).step_by(zeros.len()) {
-            std::os::unix::fs::FileExt::write_all_at(&cached, &zeros, offset as u64)?;
+        for offset in (0..file_bytes).step_by(zeros.len()) {
+            std::os::unix::fs::FileExt::write_all_at(&cached, &zeros, offset)?;
         }
         cached.sync_all()?;
         let (file, is_direct) = match direct {
@@ -78,29 +102,39 @@ impl Prepared {
             Err(Errno::INVAL) => (cached.into(), false),
             Err(error) => return Err(error.into()),
         };
-        let memory = vec![0xA5; 2 * WRITE_BYTES];
-        let start = memory.as_ptr().align_offset(WRITE_BYTES);
-        Ok(Prepared { file, is_direct, memory, start, at: 0 })
+        Ok(Prepared { file, file_bytes, is_direct, at: 0 })
     }
 
-    /// Writes and flushes for `time`.
+    /// Writes 4 KiB and flushes, for `time`.
     pub(crate) fn measure(&mut self, flush: Flush, time: Duration) -> io::Result<Floor> {
-        let (start, mut took) = (Instant::now(), Vec::new());
-        while start.elapsed() < time {
-            let before = Instant::now();
-            self.write_once(flush)?;
-            took.push(before.elapsed());
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        took.sort_unstable();
-        let p50 = took.get(took.len() / 2).copied().unwrap_or_default();
-        Ok(Floor { per_second: took.len() as f64 / seconds, p50, is_direct: self.is_direct })
+        self.measure_of(WRITE_BYTES, flush, time)
     }
 
-    fn write_once(&mut self, flush: Flush) -> io::Result<()> {
-        let bytes = &self.memory[self.start..self.start + WRITE_BYTES];
-        let offset = self.at as u64;
-        self.at = (self.at + WRITE_BYTES) % FILE_BYTES;
+    /// The same with writes of `bytes`, a multiple of a page.
+    pub(crate) fn measure_of(&mut self, bytes: usize, flush: Flush, time: Duration) -> io::Result<Floor> {
+        let memory = Aligned::new(bytes);
+        let (start, mut took) = (Instant::now(), Vec::new());
+        let mut before = start;
+        while before - start < time {
+            self.write_once(memory.bytes(), flush)?;
+            let after = Instant::now();
+            took.push(after - before);
+            before = after;
+        }
+        Ok(Floor::of(took, (before - start).as_secs_f64(), self.is_direct))
+    }
+
+    /// Where the next write of `bytes` goes: one behind the other, and at the end of the file from its start again.
+    pub(crate) fn next_offset(&mut self, bytes: usize) -> u64 {
+        let bytes = bytes as u64;
+        assert!(bytes <= self.file_bytes, "{bytes} bytes do not fit into the {} of the prepared file", self.file_bytes);
+        let offset = if self.at + bytes <= self.file_bytes { self.at } else { 0 };
+        self.at = offset + bytes;
+        offset
+    }
+
+    fn write_once(&mut self, bytes: &[u8], flush: Flush) -> io::Result<()> {
+        let offset = self.next_offset(bytes.len());
         let written = match flush {
             Flush::Dsync => {
                 let bytes = [io::IoSlice::new(bytes)];
@@ -112,6 +146,6 @@ impl Prepared {
                 written
             }
         };
-        if written == WRITE_BYTES { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }

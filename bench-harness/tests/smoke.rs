@@ -1,45 +1,120 @@
-//! The smoke run on the disk of the target directory: it appends, counts, reads back, and its JSON can be relied on.
+//! The instrument as it is called: a smoke run on the disk of the target folder, whose invariants hold and whose JSON can be relied on, and
+//! what is said to somebody who asks for what cannot be.
 
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-#[test]
-fn a_smoke_run_measures_the_floor_and_the_log_and_leaves_nothing_behind() {
-    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("smoke-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_walrus-bench"))
-        .args(["run", "--smoke", "--json", "--dir"])
-        .arg(&dir)
-        .output()
-        .unwrap();
+/// A folder of a test, gone with it. On the disk of the target folder: /tmp may be in memory.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_walrus-bench")).args(args).output().unwrap()
+}
+
+fn result(args: &[&str]) -> Value {
+    let run = bench(args);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    serde_json::from_slice(&run.stdout).unwrap()
+}
 
-    assert_eq!(
-        (&report["schema"], &report["tool"], &report["smoke"]),
-        (&1.into(), &"walrus-bench".into(), &true.into())
-    );
-    let host = &report["host"];
+/// What is said on stderr, of a call that is wrong.
+fn usage_error(args: &[&str]) -> String {
+    let run = bench(args);
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{args:?}: {said}");
+    said
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn a_smoke_run_holds_its_invariants_and_leaves_nothing_behind() {
+    let (dir, out) = (folder(), folder());
+    let (dir_path, out_path) = (dir.path().to_str().unwrap(), out.path().join("new").to_str().unwrap().to_owned());
+    let run = result(&["run", "--smoke", "--json", "--dir", dir_path, "--out", &out_path]);
+
+    assert_eq!((&run["schema"], &run["kind"], &run["smoke"]), (&2.into(), &"run".into(), &true.into()));
+    let host = &run["host"];
     assert!(host["cores"].as_u64().unwrap() > 0 && !host["kernel"].as_str().unwrap().is_empty());
-    assert!(host["file_system"].is_string() && host["device"].is_string());
-    assert!(["uring", "syscall"].contains(&report["io"].as_str().unwrap()));
-    for figure in ["fdatasync_per_second", "fdatasync_per_second_after", "fdatasync_p50_us"] {
-        assert!(report["floor"][figure].as_f64().unwrap() > 0.0, "{figure}");
-    }
-    let runs = report["runs"].as_array().unwrap();
-    let outstanding: Vec<_> = runs.iter().map(|run| run["outstanding"].as_u64().unwrap()).collect();
-    assert_eq!(outstanding, [1, 64, 8]);
-    for run in runs {
-        let (entries, seconds) = (run["entries"].as_u64().unwrap() as f64, run["seconds"].as_f64().unwrap());
-        let per_second = run["entries_per_second"].as_f64().unwrap();
-        assert!(entries > 0.0 && (per_second - entries / seconds).abs() <= per_second * 1e-6, "{run}");
-        assert!(run["p50_us"].as_f64().unwrap() <= run["p99_us"].as_f64().unwrap(), "{run}");
-    }
-    let appended: u64 = runs.iter().map(|run| run["entries"].as_u64().unwrap()).sum();
-    assert_eq!(report["read_back"]["entries"].as_u64().unwrap(), appended);
+    let floors: Vec<_> =
+        run["device"].as_array().unwrap().iter().map(|floor| floor["name"].as_str().unwrap()).collect();
+    assert!(floors.contains(&"4 KiB, depth 1"), "{floors:?}");
+    assert!(run["device"].as_array().unwrap().iter().all(|floor| number(&floor["per_s"]) > 0.0));
 
-    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().collect();
+    let cases = run["cases"].as_array().unwrap();
+    let ids: Vec<_> = cases.iter().map(|case| case["id"].as_str().unwrap()).collect();
+    for word in ["durable 256B x1thr", "x4thr", "16x256B", "written", "100topics", "syscall", "poisson", "read", "open"]
+    {
+        assert!(ids.iter().any(|id| id.contains(word)), "{word} of {ids:?}");
+    }
+    cases.iter().for_each(check_case);
+
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(PathBuf::from(&out_path).join("result.json")).unwrap()).unwrap();
+    assert_eq!(written, run);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
-    std::fs::remove_dir(dir).unwrap();
+}
+
+fn check_case(case: &Value) {
+    let id = case["id"].as_str().unwrap();
+    let checks = case["checks"].as_array().unwrap();
+    assert!(!checks.is_empty(), "{id}: nothing was checked");
+    assert!(checks.iter().all(|check| check["ok"] == true), "{id}: {checks:?}");
+    let is_durable = case["spec"]["kind"] == "durable";
+    let flushes = checks.iter().filter(|check| check["name"].as_str().unwrap().starts_with("flushes cover")).count();
+    assert_eq!(flushes > 0, is_durable, "{id}: {checks:?}");
+    assert_eq!(case["floor"].is_object(), is_durable, "{id}");
+
+    let latency = &case["response"];
+    let percentiles = ["min_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(|name| number(&latency[name]));
+    assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "{id}: {percentiles:?}");
+    let rounds = case["rounds"].as_array().unwrap();
+    let batches: u64 = rounds.iter().map(|round| round["batches"].as_u64().unwrap()).sum();
+    assert_eq!(latency["count"].as_u64().unwrap(), batches, "{id}");
+    for round in rounds {
+        let (entries, seconds) = (number(&round["entries"]), number(&round["seconds"]));
+        assert!((number(&round["entries_per_s"]) - entries / seconds).abs() < 1e-3, "{id}: {round}");
+        let of_intervals: u64 =
+            round["intervals"].as_array().unwrap().iter().map(|i| i["entries"].as_u64().unwrap()).sum();
+        assert_eq!(of_intervals as f64, entries, "{id}");
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_said_with_what_could_be() {
+    let dir = folder();
+    let plan = dir.path().join("plan.toml");
+    let plan_path = plan.to_str().unwrap();
+    let of_plan = |text: &str| {
+        std::fs::write(&plan, text).unwrap();
+        usage_error(&["run", plan_path])
+    };
+    let error = of_plan("[load]\nproducer = 3\n");
+    assert!(error.contains("plan.toml") && error.contains("producer") && error.contains("producers"), "{error}");
+    let error = of_plan("[load]\nbatch = 5000\n");
+    assert!(error.contains("batch = 5000"), "{error}");
+    assert!(usage_error(&["run", "--only", "nothing of this name"]).contains("durable 256B x1thr"));
+    assert!(usage_error(&["run", "no/such/plan.toml"]).contains("no/such/plan.toml"));
+    assert!(usage_error(&["run", "--seconds=-1"]).contains("seconds"));
+    std::fs::write(&plan, "[load]\nbatch = 2\n").unwrap();
+    assert!(usage_error(&["sweep", plan_path]).contains("axis"));
+    assert!(usage_error(&["run", "--io", "fast"]).contains("uring"));
+}
+
+#[test]
+fn the_device_alone_is_measured_at_several_sizes_and_depths() {
+    let dir = folder();
+    let run = result(&["device", "--smoke", "--json", dir.path().to_str().unwrap()]);
+    let floors = run["device"].as_array().unwrap();
+    assert_eq!(run["kind"], "device");
+    assert!(floors.iter().any(|floor| floor["name"] == "64 KiB, depth 1" && number(&floor["p50_us"]) > 0.0));
+    assert!(run["cases"].as_array().unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -39,7 +39,7 @@ use self::report::Figures;
 use self::source::Source;
 
 // One instrument, one definition: the demo and the bench harness measure the same floor and name the same host.
-#[expect(dead_code, reason = "the bench harness asks for more: the other flush, the percentiles")]
+#[expect(dead_code, reason = "the bench harness asks for more: the other flush, sizes, percentiles")]
 #[path = "../../bench-harness/src/floor.rs"]
 mod floor;
 #[path = "../../bench-harness/src/host.rs"]
@@ -47,6 +47,8 @@ mod host;
 
 /// The device alone: twice this, before and after.
 const FLOOR_TIME: Duration = Duration::from_millis(600);
+/// What the device is measured on.
+const FLOOR_FILE_BYTES: u64 = 16 << 20;
 /// Each kind of load.
 const LOAD_TIME: Duration = Duration::from_millis(1000);
 /// Load before and between the kills.
@@ -94,7 +96,7 @@ async fn interruption() -> Failure {
 async fn demo(folder: &Path, source: &Arc<Source>, io: IoMode) -> Result<Figures, Failure> {
     let progress = Progress::start();
     progress.step("measuring the device alone");
-    let mut prepared = Prepared::new(folder).map_err(|error| floor_failed(&error))?;
+    let mut prepared = Prepared::new(folder, FLOOR_FILE_BYTES).map_err(|error| floor_failed(&error))?;
     let floor = prepared.measure(Flush::Fdatasync, FLOOR_TIME).map_err(|error| floor_failed(&error))?;
 
     progress.step("starting a leader and a follower");
@@ -133,7 +135,7 @@ async fn demo(folder: &Path, source: &Arc<Source>, io: IoMode) -> Result<Figures
     let loads = [&one, &many, &batches, &lag.load, &killed.load];
     let checked = check::both(&nodes, io_of(&io), &loads)?;
     progress.finish();
-    let host = host::Host::of(Path::new(".")).map_err(|error| floor_failed(&error))?;
+    let host = host::HostFacts::of(Path::new(".")).map_err(|error| floor_failed(&error))?;
     Ok(Figures { host, io, floor, floor_after, one, many, batches, behind, lag, killed: killed.load, resumed, checked })
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::check::Checked;
-use super::floor::Floor;
-use super::host::Host;
+use super::floor::{Floor, QUIET_RATIO};
+use super::host::HostFacts;
 use super::load::{Lag, Loaded, percentile};
 use crate::fail::Failure;
 use crate::output::Output;
@@ -12,7 +12,7 @@ use crate::text::count;
 
 /// Everything that was measured, in one run and one directory.
 pub(super) struct Figures {
-    pub(super) host: Host,
+    pub(super) host: HostFacts,
     pub(super) io: String,
     pub(super) floor: Floor,
     pub(super) floor_after: Floor,
@@ -32,7 +32,7 @@ impl Figures {
     /// A short table on stdout.
     pub(super) fn print(&self) -> Result<(), Failure> {
         let mut out = Output::new();
-        let Host { kernel, cores, file_system, device, .. } = &self.host;
+        let HostFacts { kernel, cores, file_system, device, .. } = &self.host;
         let [file_system, device] = [file_system, device].map(|name| name.as_deref().unwrap_or("unknown"));
         let io = &self.io;
         out.line(format_args!(
@@ -42,7 +42,7 @@ impl Figures {
         self.appends(&mut out)?;
         self.mirror(&mut out)?;
         self.kills(&mut out)?;
-        if let Some(unrest) = self.floor.unrest(&self.floor_after) {
+        if let Some(unrest) = unrest(&self.floor, &self.floor_after) {
             out.line(format_args!("  {:<8} {unrest}", "beware"))?;
         }
         out.line(format_args!("{NEXT}"))?;
@@ -101,6 +101,15 @@ impl Figures {
 fn row(out: &mut Output, topic: &str, what: &str, figure: &str, note: &str) -> Result<(), Failure> {
     let line = format!("  {topic:<8} {what:<48} {figure:>12}  {note}");
     out.line(format_args!("{}", line.trim_end()))
+}
+
+/// A word of warning where the device did not do the same before a load and after it: then others use it too, or it throttles, and
+/// what was measured in between says more about them.
+fn unrest(before: &Floor, after: &Floor) -> Option<String> {
+    let [before, after] = [before, after].map(|floor| floor.per_second);
+    (before.max(after) > before.min(after) * QUIET_RATIO).then(|| {
+        format!("the device was not quiet: {before:.0} flushes a second before the load, {after:.0} after it; the figures say little")
+    })
 }
 
 fn rate(per_second: f64) -> String {

@@ -1,0 +1,232 @@
+//! The floors of a run: which of them bounds a case, and what they were beside each of its rounds.
+//!
+//! ```text
+//!   floor A | round of A | floor A, floor B | round of B | floor B ...       drift shows, and is divided out
+//! ```
+//!
+//! | load | its floor |
+//! |---|---|
+//! | one batch at a time | its own bytes, written and flushed at depth 1 |
+//! | many lone appends | 4 KiB at depth 1: a share above 1 is entries per floor flush |
+//! | several batches | their own bytes, four writes in flight |
+//! | large entries, several | sequential bandwidth, by writes of 1 MiB |
+//! | written, read, open | none: the device need not take part |
+//!
+//! Knows the device and specs; nothing of targets.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::device::Device;
+use crate::floor::{Floor, Flush, Prepared, WRITE_BYTES};
+use crate::pipeline::Pipeline;
+use crate::result::{FloorFigure, Spec};
+use crate::steady::median;
+
+/// Payload of this size makes a load one of bandwidth.
+const LARGE_BYTES: u64 = 16 << 10;
+const SEQUENTIAL_BYTES: u64 = 1 << 20;
+const SEQUENTIAL_DEPTH: u32 = 4;
+const PIPELINED_DEPTH: u32 = 4;
+
+/// The file that is written over: long enough that no cache of a device holds it, and short in a smoke run.
+const FILE_BYTES: u64 = 256 << 20;
+const FILE_BYTES_SMOKE: u64 = 16 << 20;
+
+/// A floor: so many bytes a write, so many writes in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FloorKind {
+    pub(crate) bytes: u64,
+    pub(crate) depth: u32,
+    /// Each write durable when it completes; otherwise all of them at the end.
+    pub(crate) is_durable: bool,
+}
+
+impl FloorKind {
+    /// One write of a page after the other: what every run measures, and what tells whether the device was quiet.
+    pub(crate) const LONE: FloorKind = FloorKind { bytes: WRITE_BYTES as u64, depth: 1, is_durable: true };
+    pub(crate) const SEQUENTIAL: FloorKind = FloorKind::sequential(SEQUENTIAL_BYTES);
+
+    pub(crate) const fn sequential(bytes: u64) -> FloorKind {
+        FloorKind { bytes, depth: SEQUENTIAL_DEPTH, is_durable: false }
+    }
+
+    pub(crate) const fn durable(bytes: u64, depth: u32) -> FloorKind {
+        FloorKind { bytes: bytes.next_multiple_of(WRITE_BYTES as u64), depth, is_durable: true }
+    }
+
+    /// Which floor bounds a case.
+    pub(crate) fn of(spec: &Spec) -> Option<FloorKind> {
+        let bytes = spec.payload_bytes * u64::from(spec.batch);
+        let in_flight = u64::from(spec.producers) * u64::from(spec.outstanding);
+        match () {
+            () if spec.kind != "durable" => None,
+            () if in_flight == 1 => Some(FloorKind::durable(bytes.max(1), 1)),
+            () if spec.payload_bytes >= LARGE_BYTES => Some(FloorKind::SEQUENTIAL),
+            () if spec.batch == 1 => Some(FloorKind::LONE),
+            () => Some(FloorKind::durable(bytes.max(1), PIPELINED_DEPTH)),
+        }
+    }
+
+    /// What a case did in the unit of its floor: batches where a floor's write is a batch, entries against lone writes, or its bytes.
+    pub(crate) fn unit_of(self, spec: &Spec, batches_per_s: f64) -> f64 {
+        if self.is_durable {
+            batches_per_s
+        } else {
+            batches_per_s * f64::from(spec.batch) * spec.payload_bytes as f64 / self.bytes as f64
+        }
+    }
+
+    pub(crate) fn name(self) -> String {
+        let bytes = size(self.bytes);
+        match self.is_durable {
+            true => format!("{bytes}, depth {}", self.depth),
+            false => format!("sequential, {bytes} writes"),
+        }
+    }
+}
+
+/// `4 KiB`, `1 MiB`, `100 B`.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0 B".into(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} B"),
+    }
+}
+
+/// What the device did, as often as it was asked.
+pub(crate) struct Floors {
+    prepared: Prepared,
+    flush: Flush,
+    time: Duration,
+    /// Each durable write, either way, was a flush by the device's own count. Not so with FUA, nor without a device.
+    pub(crate) counts_flushes: bool,
+    samples: BTreeMap<FloorKind, Vec<Floor>>,
+}
+
+impl Floors {
+    /// Prepares the file in `dir`, and finds out which way to flush is the faster one here: that one is the floor.
+    pub(crate) fn new(dir: &Path, device: &Device, time: Duration, smoke: bool) -> Result<Floors> {
+        let file_bytes = if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES };
+        let mut prepared = Prepared::new(dir, file_bytes).with_context(|| {
+            format!("preparing {} in {} to measure the floor with", size(file_bytes), dir.display())
+        })?;
+        let mut counted = |flush| {
+            let before = device.counts();
+            let floor = prepared.measure(flush, time)?;
+            let flushes = device.counts().zip(before).map_or(0, |(after, before)| (after - before).flushes);
+            Ok::<_, std::io::Error>((floor.per_second, flushes >= floor.count))
+        };
+        let fdatasync = counted(Flush::Fdatasync).context("measuring 4 KiB and fdatasync")?;
+        // A kernel before 4.13 does not know it.
+        let dsync = counted(Flush::Dsync).unwrap_or_default();
+        let flush = if dsync.0 > fdatasync.0 { Flush::Dsync } else { Flush::Fdatasync };
+        Ok(Floors { prepared, flush, time, counts_flushes: fdatasync.1 && dsync.1, samples: BTreeMap::new() })
+    }
+
+    /// How a write of depth 1 is made durable.
+    pub(crate) fn way(&self) -> &'static str {
+        let (direct, cached) = match self.flush {
+            Flush::Fdatasync => ("O_DIRECT and fdatasync", "page cache and fdatasync: no O_DIRECT here"),
+            Flush::Dsync => ("O_DIRECT and RWF_DSYNC", "page cache and RWF_DSYNC: no O_DIRECT here"),
+        };
+        if self.prepared.is_direct { direct } else { cached }
+    }
+
+    /// Measures one now.
+    pub(crate) fn measure(&mut self, kind: FloorKind) -> Result<Floor> {
+        self.measure_for(kind, self.time)
+    }
+
+    pub(crate) fn measure_for(&mut self, kind: FloorKind, time: Duration) -> Result<Floor> {
+        let bytes = kind.bytes as usize;
+        let measured = if kind.is_durable && kind.depth == 1 {
+            self.prepared.measure_of(bytes, self.flush, time)
+        } else {
+            Pipeline { bytes, depth: kind.depth, is_durable: kind.is_durable }.measure(&mut self.prepared, time)
+        };
+        let floor = measured.with_context(|| format!("measuring the floor: {}", kind.name()))?;
+        self.samples.entry(kind).or_default().push(floor);
+        Ok(floor)
+    }
+
+    /// Medians of everything that was measured.
+    pub(crate) fn figures(&self) -> Vec<FloorFigure> {
+        let figure = |(kind, floors): (&FloorKind, &Vec<Floor>)| {
+            let middle = |of: fn(&Floor) -> f64| median(&floors.iter().map(of).collect::<Vec<_>>());
+            FloorFigure {
+                name: kind.name(),
+                bytes: kind.bytes,
+                depth: kind.depth,
+                per_s: middle(|floor| floor.per_second),
+                p50_us: middle(|floor| floor.p50.as_secs_f64() * 1e6),
+                p99_us: middle(|floor| floor.p99.as_secs_f64() * 1e6),
+                is_direct: floors.iter().all(|floor| floor.is_direct),
+            }
+        };
+        self.samples.iter().map(figure).collect()
+    }
+
+    /// Highest over lowest lone floor: how restless the device was.
+    pub(crate) fn spread(&self) -> Option<f64> {
+        let lone = self.samples.get(&FloorKind::LONE)?.iter().map(|floor| floor.per_second);
+        let (low, high) = lone.fold((f64::MAX, 0.0_f64), |(low, high), one| (low.min(one), high.max(one)));
+        (low > 0.0 && high > 0.0).then(|| high / low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::spec;
+
+    #[test]
+    fn each_load_is_held_against_the_floor_that_bounds_it() {
+        let of = |edit: fn(&mut Spec)| {
+            let mut spec = spec();
+            edit(&mut spec);
+            FloorKind::of(&spec).map(FloorKind::name)
+        };
+        let is = |name: &str| Some(name.to_owned());
+        assert_eq!(of(|_| ()), is("4 KiB, depth 1"));
+        assert_eq!(of(|s| s.producers = 64), is("4 KiB, depth 1"));
+        assert_eq!(of(|s| s.outstanding = 1024), is("4 KiB, depth 1"));
+        assert_eq!(of(|s| s.batch = 256), is("64 KiB, depth 1"));
+        assert_eq!(of(|s| (s.batch, s.outstanding) = (256, 8)), is("64 KiB, depth 4"));
+        assert_eq!(of(|s| (s.payload_bytes, s.producers) = (65536, 8)), is("sequential, 1 MiB writes"));
+        assert_eq!(of(|s| s.payload_bytes = 65536), is("64 KiB, depth 1"));
+        assert_eq!(of(|s| s.payload_bytes = 5000), is("8 KiB, depth 1"));
+        for kind in ["written", "read", "open"] {
+            let spec = Spec { kind: kind.into(), ..spec() };
+            assert_eq!(FloorKind::of(&spec), None);
+        }
+    }
+
+    #[test]
+    fn a_case_is_counted_in_the_unit_of_its_floor() {
+        let large = Spec { payload_bytes: 65536, producers: 8, ..spec() };
+        assert!((FloorKind::SEQUENTIAL.unit_of(&large, 1600.0) - 100.0).abs() < 1e-9);
+        let batches = Spec { batch: 256, ..spec() };
+        assert!((FloorKind::durable(65536, 1).unit_of(&batches, 1600.0) - 1600.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_measured_is_told_by_name_and_its_spread_is_that_of_the_lone_floor() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Device::under(dir.path(), None);
+        let mut floors = Floors::new(dir.path(), &device, Duration::from_millis(5), true).unwrap();
+        assert!(floors.spread().is_none() && floors.figures().is_empty());
+        let one = floors.measure(FloorKind::LONE).unwrap();
+        assert!((floors.spread().unwrap() - 1.0).abs() < 1e-9);
+        floors.measure(FloorKind::LONE).unwrap();
+        floors.measure(FloorKind::durable(1 << 16, 1)).unwrap();
+        let names: Vec<_> = floors.figures().into_iter().map(|figure| figure.name).collect();
+        assert_eq!(names, ["4 KiB, depth 1", "64 KiB, depth 1"]);
+        assert!(one.count > 0 && floors.spread().unwrap() >= 1.0);
+    }
+}

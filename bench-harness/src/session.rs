@@ -1,0 +1,251 @@
+//! A run: every round of every case, in an order that shows drift, with the floors between them.
+//!
+//! ```text
+//!   rest, floors | case 1 of A | rest, floors | case 1 of B | rest, floors | case 2 of A | ...      round 1
+//!   rest, floors | case 1 of B | rest, floors | case 1 of A | ...                                   round 2: each begins once
+//! ```
+//!
+//! A case that fails leaves the others alone: it is told at the end, and the run has failed.
+//!
+//! Knows targets by their contract, and nothing of how results are shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::device::Device;
+use crate::floors::{FloorKind, Floors};
+use crate::noise::{Listening, REST, REST_SMOKE};
+use crate::plan::{CasePlan, Plan};
+use crate::progress::Progress;
+use crate::round::{Bench, Played};
+use crate::search;
+use crate::target::Kind;
+
+/// A case of one target, and its rounds so far.
+pub(crate) struct Entry {
+    pub(crate) target: String,
+    pub(crate) case: CasePlan,
+    pub(crate) rounds: Vec<PlayedRound>,
+}
+
+/// A round, and its floor just before and just after it, in writes a second.
+pub(crate) struct PlayedRound {
+    pub(crate) played: Played,
+    pub(crate) floors_per_s: Vec<f64>,
+}
+
+/// What came of everything.
+pub(crate) struct Ran {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) floors: Floors,
+    pub(crate) listening: Listening,
+    pub(crate) notes: Vec<String>,
+    /// Cases that could not be played to their end, with the reason.
+    pub(crate) failures: Vec<String>,
+}
+
+/// What a run works with.
+pub(crate) struct Session<'a> {
+    pub(crate) kinds: &'a [Box<dyn Kind>],
+    pub(crate) plan: &'a Plan,
+    /// Fresh, and removed by whoever made it.
+    pub(crate) folder: &'a Path,
+    pub(crate) device: &'a Device,
+    pub(crate) seed: u64,
+    pub(crate) smoke: bool,
+}
+
+/// One round of one entry.
+#[derive(Clone, Copy)]
+struct Turn {
+    entry: usize,
+    round: u32,
+}
+
+impl Session<'_> {
+    /// Runs all of it.
+    ///
+    /// # Errors
+    /// The floor cannot be measured, or the folder cannot be worked in. A target that fails is among the failures.
+    pub(crate) fn run(&self, progress: &Progress) -> Result<Ran> {
+        progress.say("the floor of the device");
+        let floors = Floors::new(self.folder, self.device, self.plan.floor_time, self.smoke)?;
+        let mut notes = Vec::new();
+        let (entries, sources) = self.entries(&mut notes);
+        let mut ran = Ran { entries, floors, listening: Listening::begin(), notes, failures: Vec::new() };
+        self.search_rates(&mut ran, &sources, progress)?;
+        let turns = turns(&ran.entries);
+        progress.length(turns.len());
+        let mut before: Option<usize> = None;
+        for turn in turns {
+            let between = self.between(&mut ran, before, Some(turn.entry))?;
+            close_round(&mut ran, before, &between);
+            before = self.turn(&mut ran, &sources, turn, &between, progress)?;
+        }
+        let between = self.between(&mut ran, before, None)?;
+        close_round(&mut ran, before, &between);
+        ran.entries.retain(|entry| !entry.rounds.is_empty());
+        Ok(ran)
+    }
+
+    /// Each case of each target that can do it, and by entry which target that is.
+    fn entries(&self, notes: &mut Vec<String>) -> (Vec<Entry>, Vec<usize>) {
+        let (mut entries, mut sources) = (Vec::new(), Vec::new());
+        for case in &self.plan.cases {
+            let mut refusals = Vec::new();
+            let any = entries.len();
+            for (source, kind) in self.kinds.iter().enumerate() {
+                let target = kind.name();
+                match kind.refuses(&case.spec) {
+                    Some(reason) => refusals.push(format!("{target} {}: left out: {reason}", case.name())),
+                    None => {
+                        entries.push(Entry { target, case: case.clone(), rounds: Vec::new() });
+                        sources.push(source);
+                    }
+                }
+            }
+            // Two ways to reach one log share its name; what one of them does, the other need not.
+            let done: BTreeSet<String> = entries[any..].iter().map(|entry| entry.target.clone()).collect();
+            notes.extend(refusals.into_iter().filter(|said| !done.iter().any(|name| said.starts_with(name.as_str()))));
+        }
+        (entries, sources)
+    }
+
+    fn search_rates(&self, ran: &mut Ran, sources: &[usize], progress: &Progress) -> Result<()> {
+        for (at, source) in sources.iter().enumerate() {
+            let Some(slo) = ran.entries[at].case.slo else { continue };
+            let case = ran.entries[at].case.clone();
+            let name = format!("{} {}", ran.entries[at].target, case.name());
+            let bench = self.bench(&ran.floors);
+            let play = |case: &CasePlan| {
+                self.in_a_folder(|folder| bench.play(&*self.kinds[*source], case, folder, &mut |_| ()))
+            };
+            let mut tell = |text: &str| progress.say(&format!("{name}: {text}"));
+            match search::highest_rate(&case, slo, play, &mut tell) {
+                Ok(rate_per_s) => ran.entries[at].case.spec.rate_per_s = Some(rate_per_s),
+                Err(error) => ran.failures.push(format!("{name}: {error:#}")),
+            }
+        }
+        let found = |entry: &Entry| entry.case.slo.is_none() || entry.case.spec.rate_per_s.is_some();
+        // One whose rate was not found has no round to play.
+        ran.entries.iter_mut().filter(|entry| !found(entry)).for_each(|entry| entry.case.rounds = 0);
+        Ok(())
+    }
+
+    /// Plays a round; returns its entry if there is a result that waits for the floor after it.
+    fn turn(
+        &self,
+        ran: &mut Ran,
+        sources: &[usize],
+        turn: Turn,
+        before: &BTreeMap<FloorKind, f64>,
+        progress: &Progress,
+    ) -> Result<Option<usize>> {
+        let entry = &ran.entries[turn.entry];
+        let kind = &*self.kinds[sources[turn.entry]];
+        let name = format!("{} {}", entry.target, entry.case.name());
+        progress.begin(&name, turn.round + 1, entry.case.rounds);
+        let bench = self.bench(&ran.floors);
+        let mut tell = |live| progress.live(live);
+        let played = self.in_a_folder(|folder| bench.play(kind, &entry.case, folder, &mut tell));
+        let entry = &mut ran.entries[turn.entry];
+        match played {
+            Ok(played) => {
+                progress.end(&played);
+                let floor = FloorKind::of(&entry.case.spec).and_then(|floor| before.get(&floor).copied());
+                entry.rounds.push(PlayedRound { played, floors_per_s: floor.into_iter().collect() });
+                Ok(Some(turn.entry))
+            }
+            Err(error) => {
+                progress.failed(&error);
+                ran.failures.push(format!("{name}, round {}: {error:#}", turn.round + 1));
+                Ok(None)
+            }
+        }
+    }
+
+    fn bench(&self, floors: &Floors) -> Bench<'_> {
+        Bench { device: self.device, counts_flushes: floors.counts_flushes, seed: self.seed }
+    }
+
+    /// A folder for one log, gone behind it.
+    fn in_a_folder<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let folder = tempfile::Builder::new().prefix("log-").tempdir_in(self.folder).context("a folder for a log")?;
+        let done = work(folder.path());
+        folder.close().context("removing the folder of a log")?;
+        done
+    }
+
+    /// Between two rounds: rests, then measures the floors of both, and the lone one in any case.
+    fn between(&self, ran: &mut Ran, before: Option<usize>, after: Option<usize>) -> Result<BTreeMap<FloorKind, f64>> {
+        // Where the file system discards what was removed, it does so behind the commit of the removal: not beside the next round.
+        if !self.smoke {
+            std::fs::File::open(self.folder)?.sync_all().context("flushing the folder of the run")?;
+        }
+        ran.listening.rest(if self.smoke { REST_SMOKE } else { REST });
+        let of = |entry: Option<usize>| entry.and_then(|at| FloorKind::of(&ran.entries[at].case.spec));
+        let wanted: BTreeSet<FloorKind> =
+            [Some(FloorKind::LONE), of(before), of(after)].into_iter().flatten().collect();
+        let mut measured = BTreeMap::new();
+        for kind in wanted {
+            match ran.floors.measure(kind) {
+                Ok(floor) => drop(measured.insert(kind, floor.per_second)),
+                Err(error) if kind == FloorKind::LONE => return Err(error),
+                Err(error) => note_once(&mut ran.notes, format!("no floor \"{}\": {error:#}", kind.name())),
+            }
+        }
+        Ok(measured)
+    }
+}
+
+/// The floor after a round, once it is known.
+fn close_round(ran: &mut Ran, before: Option<usize>, after: &BTreeMap<FloorKind, f64>) {
+    let Some(entry) = before.map(|at| &mut ran.entries[at]) else { return };
+    let floor = FloorKind::of(&entry.case.spec).and_then(|floor| after.get(&floor));
+    let round = entry.rounds.last_mut().expect("a round was played");
+    round.floors_per_s.extend(floor);
+}
+
+fn note_once(notes: &mut Vec<String>, note: String) {
+    if !notes.contains(&note) {
+        notes.push(note);
+    }
+}
+
+/// Round 1 of everything, then round 2. Entries of one case stand together, and who of them begins changes with each round.
+fn turns(entries: &[Entry]) -> Vec<Turn> {
+    let mut cases: Vec<Vec<usize>> = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        match cases.last_mut() {
+            Some(case) if entries[case[0]].case.name() == entry.case.name() => case.push(at),
+            _ => cases.push(vec![at]),
+        }
+    }
+    let rounds = entries.iter().map(|entry| entry.case.rounds).max().unwrap_or(0);
+    let of_round = |round: u32| {
+        let in_turn = cases.iter().flat_map(move |case| {
+            let begins = round as usize % case.len();
+            (0..case.len()).map(move |i| case[(begins + i) % case.len()])
+        });
+        in_turn.filter(move |at| round < entries[*at].case.rounds).map(move |entry| Turn { entry, round })
+    };
+    (0..rounds).flat_map(of_round).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_interleaved_and_targets_take_turns_in_beginning() {
+        let case = |text: &str| Plan::parse(text).unwrap().cases.remove(0);
+        let entry =
+            |target: &str, case: &CasePlan| Entry { target: target.into(), case: case.clone(), rounds: Vec::new() };
+        let (one, two) = (case("[load]\nrounds = 3"), case("[load]\nrounds = 2\nbatch = 4"));
+        let entries = [entry("a", &one), entry("b", &one), entry("a", &two)];
+        let got: Vec<_> = turns(&entries).iter().map(|turn| (turn.round, turn.entry)).collect();
+        assert_eq!(got, [(0, 0), (0, 1), (0, 2), (1, 1), (1, 0), (1, 2), (2, 0), (2, 1)]);
+    }
+}

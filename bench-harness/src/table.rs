@@ -1,0 +1,159 @@
+//! A result for people: a row a case, and below it what they should know before they believe it.
+//!
+//! Pure: text from a result.
+
+use std::fmt::Write;
+
+use crate::result::{Case, Outcome, Ratio};
+
+const HEAD: [&str; 9] = ["case", "entries/s", "MiB/s", "p50", "p99", "p99.9", "of floor", "CPU us", "verdict"];
+
+/// The whole result.
+pub(crate) fn render(outcome: &Outcome) -> String {
+    let mut text = host(outcome);
+    for floor in &outcome.device {
+        let times = format!("p50 {}, p99 {}", time_us(floor.p50_us), time_us(floor.p99_us));
+        let _ = writeln!(text, "  device: {:<26} {:>9}/s   {times}", floor.name, count(floor.per_s));
+    }
+    if !outcome.cases.is_empty() {
+        text.push('\n');
+        text.push_str(&rows(outcome.cases.iter().map(row)));
+    }
+    if !outcome.ratios.is_empty() {
+        text.push('\n');
+        outcome.ratios.iter().for_each(|ratio| text.push_str(&self::ratio(ratio)));
+    }
+    let broken = outcome
+        .cases
+        .iter()
+        .flat_map(|case| case.checks.iter().filter(|check| !check.ok).map(move |check| (case, check)));
+    for (case, check) in broken {
+        let _ = writeln!(text, "FAILED: {}: {}: {}", case.id, check.name, check.detail);
+    }
+    for note in &outcome.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    text
+}
+
+fn host(outcome: &Outcome) -> String {
+    let host = &outcome.host;
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+    let noisy = if outcome.noise.noisy { "   NOISY: see the notes" } else { "" };
+    format!(
+        "walrus-bench {}: {} on {}, kernel {}, {} x {}{noisy}\n",
+        outcome.kind,
+        or_unknown(&host.file_system),
+        or_unknown(&host.device),
+        host.kernel,
+        host.cores,
+        or_unknown(&host.cpu)
+    )
+}
+
+fn row(case: &Case) -> [String; 9] {
+    let time = |of: fn(&crate::result::Latency) -> f64| case.response.as_ref().map_or("-".into(), |l| time_us(of(l)));
+    let share = case.floor.as_ref().map_or("-".into(), |floor| percent(floor.share));
+    let cpu = case.cost.cpu_us_per_entry.map_or("-".into(), |us| format!("{us:.2}"));
+    [
+        case.id.clone(),
+        count(case.entries_per_s),
+        count(case.mib_per_s),
+        time(|latency| latency.p50_us),
+        time(|latency| latency.p99_us),
+        time(|latency| latency.p999_us),
+        share,
+        cpu,
+        verdict(case),
+    ]
+}
+
+fn verdict(case: &Case) -> String {
+    let failed = case.checks.iter().any(|check| !check.ok);
+    let words = [(failed, "FAILED"), (case.overloaded, "overloaded")];
+    let mut words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+    // Passes over a whole log have no course that could be steady.
+    if matches!(case.spec.kind.as_str(), "durable" | "written") {
+        words.push(&case.steady.verdict);
+    }
+    if words.is_empty() { "ok".into() } else { words.join(", ") }
+}
+
+fn ratio(ratio: &Ratio) -> String {
+    let bounds = ratio.low.zip(ratio.high).map(|(low, high)| format!(" ({low:.2} to {high:.2})")).unwrap_or_default();
+    let Ratio { case, peer, of, median, pairs, .. } = ratio;
+    format!("  {case}: {median:.2} x {peer}{bounds}, {of}, {pairs} pairs\n")
+}
+
+/// The first column and the last to the left, the others to the right.
+fn rows(rows: impl Iterator<Item = [String; 9]>) -> String {
+    let all: Vec<[String; 9]> = std::iter::once(HEAD.map(String::from)).chain(rows).collect();
+    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &all {
+        let [first, middle @ .., last] = row;
+        let _ = write!(text, "  {first:<0$}", widths[0]);
+        for (cell, width) in middle.iter().zip(&widths[1..]) {
+            let _ = write!(text, "  {cell:>width$}");
+        }
+        let _ = writeln!(text, "  {last}");
+    }
+    text
+}
+
+/// `1,234,567`; with a place after the point where it is small.
+pub(crate) fn count(value: f64) -> String {
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let from_behind = digits.len() % 3;
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && i % 3 == from_behind {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `18 us`, `1.24 ms`, `2.50 s`.
+pub(crate) fn time_us(us: f64) -> String {
+    match us {
+        us if us < 10.0 => format!("{us:.1} us"),
+        us if us < 1e3 => format!("{us:.0} us"),
+        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+/// `94 %`, and of what shares its flushes `13.2 x`.
+fn percent(share: f64) -> String {
+    if share < 2.0 { format!("{:.1} %", share * 100.0) } else { format!("{share:.1} x") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_as_people_read_them() {
+        assert_eq!(
+            [0.5, 99.94, 100.0, 999.6, 1234.5, 1_234_567.0].map(count),
+            ["0.5", "99.9", "100", "1,000", "1,234", "1,234,567"]
+        );
+        assert_eq!([1.26, 18.4, 999.0, 1240.0, 2.5e6].map(time_us), ["1.3 us", "18 us", "999 us", "1.24 ms", "2.50 s"]);
+        assert_eq!([0.941, 1.5, 13.24].map(percent), ["94.1 %", "150.0 %", "13.2 x"]);
+    }
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let row = ["a long name of a case", "1", "2", "3", "4", "5", "6", "7", "steady"].map(String::from);
+        let text = rows(std::iter::once(row));
+        let [head, row] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!(head.find("verdict"), row.find("steady"));
+        assert_eq!(head.find("entries/s").map(|at| at + "entries/s".len() - 1), row.find('1'));
+    }
+}
