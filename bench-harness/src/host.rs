@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it bears on the figures.
 #[derive(Debug, Serialize)]
@@ -15,6 +15,25 @@ pub(crate) struct Host {
     pub(crate) directory: String,
     pub(crate) file_system: Option<String>,
     pub(crate) device: Option<String>,
+}
+
+/// A stand-in for the core's own, for as long as that is not merged: the names are the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostFacts {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) kernel: String,
+    pub(crate) virtualisation: Option<String>,
+    pub(crate) directory: String,
+    pub(crate) file_system: Option<String>,
+    pub(crate) mount_options: Option<String>,
+    pub(crate) device: Option<String>,
+    pub(crate) device_model: Option<String>,
+    pub(crate) write_cache: Option<String>,
+    pub(crate) fua: Option<String>,
+    pub(crate) scheduler: Option<String>,
+    pub(crate) limits: Option<String>,
 }
 
 impl Host {

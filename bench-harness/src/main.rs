@@ -8,7 +8,11 @@
 
 mod floor;
 mod host;
-mod report;
+#[allow(dead_code)]
+mod result;
+mod summary;
+#[allow(dead_code)]
+mod target;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +24,7 @@ use walrus_node::{Engine, IoMode, Options};
 
 use floor::{Flush, Prepared};
 use host::Host;
-use report::{FloorReport, Report, SCHEMA};
+use summary::{FloorReport, Report, SCHEMA};
 use workload::{Workload, read_back};
 
 /// Drives load against walrus-node and says how far from the device it is
