@@ -6,16 +6,25 @@
 //!
 //! Knows the library's public names only. No figure is printed that this run did not measure.
 
+mod cmd;
+mod comparison;
+mod figures;
+#[cfg(test)]
+mod fixture;
 mod floor;
 mod host;
-#[allow(dead_code)]
+mod input;
+mod latency;
+mod report;
 mod result;
+mod stats;
 mod summary;
 #[allow(dead_code)]
 mod target;
 mod workload;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,6 +50,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Run),
+    Compare(cmd::compare::Compare),
+    Merge(cmd::merge::Merge),
+    Report(cmd::report::Report),
 }
 
 /// Append, count, read back, compare, and report
@@ -60,15 +72,21 @@ struct Run {
     io: IoMode,
 }
 
-fn main() -> Result<()> {
-    let Command::Run(args) = Cli::parse().command;
+fn main() -> Result<ExitCode> {
+    let out = &mut std::io::stdout();
+    let args = match Cli::parse().command {
+        Command::Run(args) => args,
+        Command::Compare(args) => return args.run(out),
+        Command::Merge(args) => return args.run(out),
+        Command::Report(args) => return args.run(out),
+    };
     let report = run(&args)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         report.print();
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is measured: the two figures that issue 6 asks for, and batches beside them.
