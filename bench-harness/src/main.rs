@@ -17,6 +17,9 @@ mod input;
 mod latency;
 mod report;
 mod result;
+#[cfg(test)]
+#[path = "../tests/schema_check/mod.rs"]
+mod schema_check;
 mod stats;
 mod summary;
 #[allow(dead_code)]
