@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it bears on the figures.
 #[derive(Debug, Serialize)]
@@ -16,6 +16,10 @@ pub(crate) struct Host {
     pub(crate) file_system: Option<String>,
     pub(crate) device: Option<String>,
 }
+
+/// The machine, as a result keeps it. To be replaced by the core's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostFacts {}
 
 impl Host {
     /// This machine, and the file system of `dir`.

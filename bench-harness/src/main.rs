@@ -9,6 +9,10 @@
 mod floor;
 mod host;
 mod report;
+#[allow(dead_code)] // until the core says them
+mod result;
+#[allow(dead_code)] // until the core drives them
+mod target;
 mod workload;
 
 use std::path::{Path, PathBuf};

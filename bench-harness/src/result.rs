@@ -249,4 +249,3 @@ pub(crate) struct Ratio {
     pub(crate) high: Option<f64>,
     pub(crate) pairs: u32,
 }
-
