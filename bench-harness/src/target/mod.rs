@@ -7,6 +7,9 @@
 //! A target that cannot do what a case asks (batches, several in flight, reading back) says so before the case begins, and the case is
 //! left out with that reason. It never does something weaker in silence.
 
+#[cfg(feature = "peers")]
+pub(crate) mod peers;
+
 use std::path::Path;
 
 use anyhow::Result;
