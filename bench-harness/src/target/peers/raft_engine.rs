@@ -81,14 +81,11 @@ fn configured(folder: &Path, spec: &Spec) -> Result<(Config, String)> {
         enable_log_recycle: true,
         prefill_for_recycle: prepared > 0,
         // It prepares half as much again.
-        prefill_limit: (prepared > 0).then_some(ReadableSize(prepared.max(file_bytes))),
+        prefill_limit: (prepared > 0).then_some(ReadableSize((prepared * 2 / 3).max(file_bytes))),
         ..Config::default()
     };
-    let files = if prepared > 0 {
-        format!("{} MiB prefilled for recycling", prepared * 3 / 2 / MIB)
-    } else {
-        "no prefill".into()
-    };
+    let files =
+        if prepared > 0 { format!("{} MiB prefilled for recycling", prepared / MIB) } else { "no prefill".into() };
     let settings = format!(
         "sync = {}; no compression; files of {} MiB, {files}; a raft group for each thread and topic",
         Level::of(spec) == Level::Durable,

@@ -117,7 +117,9 @@ fn a_peer_has_what_was_appended_after_a_close_and_goes_on_from_there() {
         assert_eq!(append(log.as_ref(), spec), appended);
         log.close().unwrap();
 
-        let log = kind.open(folder.path(), &opening(spec)).unwrap();
+        let reading = Spec { kind: "read".into(), ..spec.clone() };
+        let reading = if kind.refuses(&reading).is_none() { reading } else { opening(spec) };
+        let log = kind.open(folder.path(), &reading).unwrap();
         assert_eq!(log.read_back().unwrap(), twice(appended), "gone on");
         log.close().unwrap();
         ran += 1;
@@ -221,6 +223,32 @@ fn without_its_environment_walrus_rust_refuses_rather_than_print_and_write_somew
     assert!(reason.contains("WALRUS_DATA_DIR=/proc/self/fd"), "{reason}");
     assert!(kind.open(Path::new("somewhere"), &spec("durable", 1)).is_err());
     assert!(!Path::new("somewhere").exists());
+}
+
+#[test]
+fn the_space_of_a_removed_log_of_walrus_rust_is_given_back_when_the_next_is_opened() {
+    if !is_worker("the_space_of_a_removed_log_of_walrus_rust_is_given_back_when_the_next_is_opened") {
+        return;
+    }
+    let kind = walrus_rust::WalrusRust { topic_a_thread: false };
+    let open_and_close = |spec: &Spec| {
+        let folder = tempfile::tempdir().unwrap();
+        let log = kind.open(folder.path(), spec).unwrap();
+        append(log.as_ref(), spec);
+        log.close().unwrap();
+        let files = fs::read_dir(folder.path()).unwrap().map(|file| File::open(file.unwrap().path()).unwrap());
+        (files.collect::<Vec<_>>(), folder)
+    };
+    for level in ["durable", "written"] {
+        let (files, folder) = open_and_close(&spec(level, 1));
+        let bytes = || files.iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+        let (kept, kept_folder) = open_and_close(&spec(level, 1));
+        assert!(bytes() > 0, "it is still there");
+        folder.close().unwrap();
+        open_and_close(&spec(level, 1));
+        assert_eq!(bytes(), 0, "it was removed");
+        assert!(kept.iter().all(|file| file.metadata().unwrap().len() > 0), "{}", kept_folder.path().display());
+    }
 }
 
 #[test]

@@ -8,9 +8,12 @@
 //! not to. A process cannot change its own environment safely once it has threads; so [`super::enter_environment`] runs this program again
 //! with both set, and a key that is a descriptor's number leads to any folder.
 //!
-//! Three things that it keeps for the life of the process are made even here: the schedule of the first log decides whether the files of
-//! all are opened with O_SYNC, beside the flush that each append does anyway (pinned to no); its files are never closed (cut to nothing
-//! once they are removed, or the disk would fill); how it reaches files is a switch of the process.
+//! What it keeps for the life of the process is made even here:
+//! - the schedule of the first log decides whether the files of all are opened with O_SYNC, beside the flush that each append does
+//!   anyway: pinned to no;
+//! - files are kept open by path: so a descriptor is never closed, and its number never used for another folder;
+//! - removed files are therefore not freed: cut to nothing, or the disk would fill;
+//! - how it reaches files is a switch: set by each opening, since one log is open at a time.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,7 +26,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ::walrus_rust::{FsyncSchedule, ReadConsistency, Walrus};
+use ::walrus_rust::{FsyncSchedule, ReadConsistency, Walrus, disable_fd_backend, enable_fd_backend};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 
@@ -89,13 +92,19 @@ impl Kind for WalrusRust {
         pin_schedule(folder)?;
         let level = Level::of(spec);
         let schedule = if level == Level::Durable { FsyncSchedule::SyncEach } else { FsyncSchedule::NoFsync };
-        let (wal, descriptor) = open(folder, schedule)?;
+        let is_mapped = ["written", "open"].contains(&spec.kind.as_str());
+        if is_mapped {
+            disable_fd_backend()
+        } else {
+            enable_fd_backend()
+        }
+        let wal = open(folder, schedule)?;
         let topic_a_thread = self.topic_a_thread;
         Ok(Box::new(Log {
             wal,
-            _descriptor: descriptor,
             folder: folder.to_owned(),
             level,
+            is_mapped,
             topic_a_thread,
             spec: spec.clone(),
             retries: AtomicU64::new(0),
@@ -104,15 +113,16 @@ impl Kind for WalrusRust {
     }
 }
 
-/// A log in any folder, and the descriptor that leads there, which must outlive it.
-fn open(folder: &Path, schedule: FsyncSchedule) -> Result<(Walrus, File)> {
+/// A log in any folder.
+fn open(folder: &Path, schedule: FsyncSchedule) -> Result<Walrus> {
+    static DESCRIPTORS: Mutex<Vec<File>> = Mutex::new(Vec::new());
     let descriptor = File::open(folder).with_context(|| format!("opening the folder {}", folder.display()))?;
     let key = descriptor.as_raw_fd().to_string();
+    DESCRIPTORS.lock().expect("nobody panics here").push(descriptor);
     // Positions of readers are kept in memory only: a log that is opened again is read from its start.
     let reading = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
-    let wal = Walrus::with_consistency_and_schedule_for_key(&key, reading, schedule)
-        .with_context(|| format!("opening walrus-rust in {}", folder.display()))?;
-    Ok((wal, descriptor))
+    Walrus::with_consistency_and_schedule_for_key(&key, reading, schedule)
+        .with_context(|| format!("opening walrus-rust in {}", folder.display()))
 }
 
 /// Opens the first log of this process without flushes, for good: the files of later ones are then not opened with O_SYNC, and a
@@ -149,9 +159,9 @@ fn free_removed_files() {
 
 struct Log {
     wal: Walrus,
-    _descriptor: File,
     folder: PathBuf,
     level: Level,
+    is_mapped: bool,
     topic_a_thread: bool,
     spec: Spec,
     retries: AtomicU64,
