@@ -70,6 +70,11 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
+    #[cfg(feature = "peers")]
+    if let Err(error) = target::peers::enter_environment() {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     let done = match cli.command {
         None => cmd::run::run(&cli.run),

@@ -8,6 +8,8 @@
 //! left out with that reason. It never does something weaker in silence.
 
 pub(crate) mod ours;
+#[cfg(feature = "peers")]
+pub(crate) mod peers;
 
 use std::path::Path;
 
@@ -113,6 +115,13 @@ pub(crate) fn all(fills_before: bool) -> Vec<Box<dyn Kind>> {
 }
 
 /// Other logs, as far as they were compiled in.
+#[cfg(feature = "peers")]
+pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
+    peers::kinds()
+}
+
+/// Other logs, as far as they were compiled in: none.
+#[cfg(not(feature = "peers"))]
 pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
     Vec::new()
 }
