@@ -7,7 +7,7 @@ use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk, Survivors};
 use walrus_node::{AppendError, Engine, FlushEvery, Level, Options};
 
 use crate::enumerate::{Effort, Recording, Writing, enumerate_within, look};
-use crate::leader::{batch, batch_of_any_level, options};
+use crate::leader::{batch, batch_of_any_level, batch_of_many_blocks, options};
 use crate::mirror::{catch_up, leader_history};
 use crate::oracle::{Batch, Promised, Submitted, mark_acknowledged, mark_may_go};
 use crate::random::Random;
@@ -19,6 +19,8 @@ struct Shape {
     retain_bytes: Option<u64>,
     /// Appends at both durability levels, and flushes that nobody waits for.
     mixed: bool,
+    /// Every sixth batch has more blocks than are flushed one by one: a flush of its own covers it.
+    long: bool,
 }
 
 impl Shape {
@@ -59,7 +61,11 @@ fn run_with(faults: &[Fault], seed: u64, shape: Shape) -> Faulted {
         if disk.faults_fired() == 0 {
             struck_from = disk.trace_len();
         }
-        let batch = if shape.mixed { batch_of_any_level } else { batch }(&mut random, number);
+        let batch = match shape {
+            Shape { mixed: true, .. } => batch_of_any_level(&mut random, number),
+            Shape { long: true, .. } if number % 6 == 2 => batch_of_many_blocks(number),
+            _ => batch(&mut random, number),
+        };
         mark_may_go(&disk, if shape.retain_bytes.is_some() { number } else { 0 });
         match batch.append_and_wait(&log, number) {
             Ok(_) => {
@@ -199,7 +205,8 @@ fn a_write_that_fails_or_stops_short_is_written_again_behind_a_fence_and_the_cal
 #[test]
 fn a_failed_flush_is_never_tried_again_on_its_file_and_its_group_is_written_again_behind_a_fence() {
     let faults = |nth| vec![one(FaultKind::Flush, nth, FaultError::Io, false)];
-    let tally = strike_each("each flush", faults, true);
+    let long = Shape { long: true, ..Shape::default() };
+    let tally = strike_each_of("each flush", faults, true, long);
     assert!(tally.survived > 3 && tally.rolled_back == 0, "{tally:?}");
 }
 
@@ -249,7 +256,7 @@ fn a_full_disk_rejects_the_append_before_it_has_an_offset() {
 }
 
 /// Three segments of 64 KiB: those of the run come round several times.
-const KEEP: Shape = Shape { retain_bytes: Some(3 * (64 << 10)), mixed: false };
+const KEEP: Shape = Shape { retain_bytes: Some(3 * (64 << 10)), mixed: false, long: false };
 
 #[test]
 fn a_failure_while_segments_come_round_costs_no_acknowledged_entry() {

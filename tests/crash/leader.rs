@@ -48,7 +48,13 @@ pub(crate) fn batch(random: &mut Random, number: usize) -> Batch {
     }
 }
 
-/// The same, durable or written by a coin.
+/// Nine blocks of these segments.
+pub(crate) fn batch_of_many_blocks(number: usize) -> Batch {
+    let entry = |i| Bytes::from(format!("{number}.{i}/9 {}", "y".repeat(50_000)));
+    Batch { topic: TOPICS[0], entries: (0..9).map(entry).collect(), is_fed: false, level: Level::Durable }
+}
+
+/// The same as [`batch`], durable or written by a coin.
 pub(crate) fn batch_of_any_level(random: &mut Random, number: usize) -> Batch {
     let batch = batch(random, number);
     let level = if random.below(3) == 0 { Level::Durable } else { Level::Written };

@@ -54,6 +54,10 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long the thread has nothing to do before it removes one file that is not needed.
 const LEISURE: Duration = Duration::from_millis(100);
 
+/// A log that grew by more than this in its last [`LEISURE`] is busy: nothing is packed and no old segment indexed, for both read whole
+/// segments beside the commits. 10 MB a second, 2,500 lone appends.
+const TRICKLE_BYTES: u64 = 1 << 20;
+
 /// A handle on the thread.
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -155,7 +159,12 @@ impl Keeper {
             trim_failed: None,
             to_index: writable.unindexed,
             packing,
-            quiet: Quiet { lsn: start.tail.lsn, waited: Duration::ZERO, since_tick: Duration::ZERO },
+            quiet: Quiet {
+                lsn: start.tail.lsn,
+                linear: start.linear,
+                waited: Duration::ZERO,
+                since_tick: Duration::ZERO,
+            },
             disk,
             superblock: writable.superblock,
             entropy,
@@ -267,8 +276,9 @@ struct Worker {
 
 /// For how long nothing has happened. It counts its own waits, so it needs no clock.
 struct Quiet {
-    /// The published tail that has not moved meanwhile.
+    /// The published tail that has not moved meanwhile, and how many log bytes lie before the newest.
     lsn: Lsn,
+    linear: u64,
     waited: Duration,
     /// Waits since the last tick, whatever was published meanwhile.
     since_tick: Duration,
@@ -290,17 +300,28 @@ enum Job {
     Stop(Stop, Published),
 }
 
+/// What a wait in which nothing was asked of the thread has shown.
+struct Lull {
+    /// Nothing was published for long enough.
+    idle: bool,
+    /// Little was published in this wait, or nothing.
+    trickle: bool,
+    /// It is time to look around.
+    tick: bool,
+}
+
 impl Quiet {
-    /// One wait is over. Says whether the log has been idle, and whether it is time for a tick.
-    fn after_wait(&mut self, waited: Duration, lsn: Lsn) -> (bool, bool) {
+    fn after_wait(&mut self, waited: Duration, published: &Published) -> Lull {
+        let (lsn, linear) = (published.tail.lsn, published.linear);
         self.since_tick += waited;
         self.waited = if self.lsn == lsn { self.waited + waited } else { Duration::ZERO };
-        self.lsn = lsn;
+        let trickle = linear.abs_diff(self.linear) <= TRICKLE_BYTES;
+        (self.lsn, self.linear) = (lsn, linear);
         let (idle, tick) = (self.waited >= IDLE, self.since_tick >= IDLE);
         if tick {
             self.since_tick = Duration::ZERO;
         }
-        (idle, tick)
+        Lull { idle, trickle, tick }
     }
 }
 
@@ -364,7 +385,7 @@ impl Worker {
             if !waited.1.timed_out() {
                 continue;
             }
-            let (idle, tick) = self.quiet.after_wait(wait, state.published.tail.lsn);
+            let Lull { idle, trickle, tick } = self.quiet.after_wait(wait, &state.published);
             if tick {
                 state.time_has_passed_for_spares();
                 state.look_at_retention();
@@ -375,10 +396,10 @@ impl Worker {
             if self.has_more_than_a_reserve() || idle && self.has_given_away() {
                 return Job::RemoveOne;
             }
-            if !self.to_index.is_empty() {
+            if trickle && !self.to_index.is_empty() {
                 return Job::IndexOneMore;
             }
-            if !self.packing.to_look_at.is_empty() && state.failed.is_none() {
+            if trickle && !self.packing.to_look_at.is_empty() && state.failed.is_none() {
                 return Job::PackOne;
             }
         }
