@@ -21,6 +21,7 @@ pub(crate) mod keeper;
 pub(crate) mod meta;
 pub(crate) mod open;
 pub(crate) mod pack;
+pub(crate) mod read_pool;
 pub(crate) mod recovery;
 pub(crate) mod repair;
 pub(crate) mod scrub;

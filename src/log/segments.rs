@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::damage::Damage;
 use super::meta::BlockMeta;
+use super::read_pool::ReadPool;
 use super::segment::{Segment, Stretch};
 use super::walk::SegmentMap;
 use crate::format::Corrupt;
@@ -74,6 +75,7 @@ impl Beginning {
 pub(crate) struct Segments {
     held: RwLock<Held>,
     log_id: LogId,
+    pool: ReadPool,
 }
 
 struct Held {
@@ -83,7 +85,7 @@ struct Held {
 
 impl Segments {
     pub(crate) fn new(map: SegmentMap, log_id: LogId, beginning: Beginning) -> Segments {
-        Segments { held: RwLock::new(Held { map, beginning }), log_id }
+        Segments { held: RwLock::new(Held { map, beginning }), log_id, pool: ReadPool::default() }
     }
 
     fn held(&self) -> RwLockReadGuard<'_, Held> {
@@ -184,9 +186,9 @@ impl Segments {
         let (segment, stretch) = self.locate(from).ok_or(BlockError::NotThere(from))?;
         let reach = stretch.offset.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX));
         let end = stretch.end.min(reach).max(stretch.block_end);
-        let mut bytes = vec![0; (end - stretch.offset) as usize];
-        segment.file.read_at(&mut bytes, stretch.offset.into())?;
-        let bytes = Bytes::from(bytes);
+        let mut buffer = self.pool.take((end - stretch.offset) as usize);
+        segment.file.read_at(&mut buffer, stretch.offset.into())?;
+        let bytes = Bytes::from_owner(buffer);
 
         let (mut blocks, mut at, mut lsn) = (Vec::new(), 0, from);
         while at < bytes.len() {

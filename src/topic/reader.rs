@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::index::{BlockRef, Index, Topic};
 use crate::ids::TopicId;
 use crate::log::damage::Damage;
+use crate::log::read_pool::POOLED_BYTES;
 use crate::log::segments::{BlockError, PortableBlock, Segments};
 use crate::lsn::Lsn;
 use crate::storage;
@@ -108,7 +109,7 @@ impl From<BlockError> for ReadError {
 /// Blocks looked up at a time.
 const REFS_AT_A_TIME: usize = 256;
 /// Bytes read ahead when a topic's blocks follow each other.
-const READ_AHEAD_BYTES: usize = 1 << 20;
+const READ_AHEAD_BYTES: usize = POOLED_BYTES;
 
 /// Reads topics of one log.
 pub(crate) struct Reader<'a> {
