@@ -185,9 +185,9 @@ impl Session<'_> {
             std::fs::File::open(self.folder)?.sync_all().context("flushing the folder of the run")?;
         }
         ran.listening.rest(if self.smoke { REST_SMOKE } else { REST });
-        let of = |entry: Option<usize>| entry.and_then(|at| FloorKind::of(&ran.entries[at].case.spec));
-        let wanted: BTreeSet<FloorKind> =
-            [Some(FloorKind::LONE), of(before), of(after)].into_iter().flatten().collect();
+        let both = [before, after].into_iter().flatten();
+        let beside_both = both.flat_map(|at| FloorKind::beside(&ran.entries[at].case.spec));
+        let wanted: BTreeSet<FloorKind> = beside_both.chain([FloorKind::LONE]).collect();
         let mut measured = BTreeMap::new();
         for kind in wanted {
             match ran.floors.measure(kind) {
