@@ -37,7 +37,8 @@ pub(crate) fn case(entry: Entry) -> Case {
         cost: cost::of_case(&spent, &spec),
         checks: checks(&played),
         overloaded: played.iter().any(|round| round.played.due.is_some_and(|due| !kept_up(due))),
-        lag: None,
+        // Of the round with the longest tail: a median of timelines is none.
+        lag: played.into_iter().filter_map(|round| round.played.lag).max_by(|a, b| a.p99_us.total_cmp(&b.p99_us)),
         rounds,
         spec,
     }
@@ -128,7 +129,8 @@ mod tests {
         let counters = Counters::default();
         let spent = Spent { entries: measured.entries, seconds: 1.0, usage, counters, rss_bytes_max: None };
         let check = Check { name: "count".into(), ok: is_ok, detail: format!("{entries}") };
-        let played = Played { settings: "as it was".into(), measured, spent, checks: vec![check], due: None };
+        let played =
+            Played { settings: "as it was".into(), measured, spent, checks: vec![check], due: None, lag: None };
         PlayedRound { played, floors_per_s: floors_per_s.to_vec() }
     }
 

@@ -76,8 +76,8 @@ pub(crate) fn run(args: &FillArgs) -> Result<()> {
         std::process::exit(1);
     });
     let kinds = target::all(false);
-    let kind = kinds.iter().find(|kind| kind.name() == args.target);
-    let kind: &dyn Kind = &**kind.with_context(|| format!("there is no target {:?}", args.target))?;
+    let kind = kinds.iter().find(|kind| kind.name() == args.target && kind.refuses(&case.spec).is_none());
+    let kind: &dyn Kind = &**kind.with_context(|| format!("no target {:?} does this case", args.target))?;
     let device = Device::under(&args.folder, None);
     let bench = Bench { device: &device, counts_flushes: false, seed: args.seed };
     let target = kind.open(&args.folder, &case.spec)?;

@@ -32,6 +32,10 @@ const SEQUENTIAL_BYTES: u64 = 1 << 20;
 const SEQUENTIAL_DEPTH: u32 = 4;
 const PIPELINED_DEPTH: u32 = 4;
 
+/// Looks at each of two ways to flush, in turn; and how near to each other they count as alike.
+const PROBES: u32 = 5;
+const ALIKE: f64 = 0.95;
+
 /// The file that is written over: long enough that no cache of a device holds it, and short in a smoke run.
 const FILE_BYTES: u64 = 256 << 20;
 const FILE_BYTES_SMOKE: u64 = 16 << 20;
@@ -71,6 +75,18 @@ impl FloorKind {
         }
     }
 
+    /// What is measured beside a case: its bound first, then what helps to understand it.
+    pub(crate) fn beside(spec: &Spec) -> Vec<FloorKind> {
+        let Some(bound) = FloorKind::of(spec) else { return Vec::new() };
+        let own_bytes = (spec.payload_bytes * u64::from(spec.batch)).next_multiple_of(WRITE_BYTES as u64);
+        let more = match bound {
+            FloorKind { is_durable: false, .. } => Some(FloorKind::sequential(own_bytes)),
+            FloorKind { depth: PIPELINED_DEPTH, .. } => Some(FloorKind::durable(bound.bytes, 2 * PIPELINED_DEPTH)),
+            _ => None,
+        };
+        std::iter::once(bound).chain(more.filter(|more| *more != bound)).collect()
+    }
+
     /// What a case did in the unit of its floor: batches where a floor's write is a batch, entries against lone writes, or its bytes.
     pub(crate) fn unit_of(self, spec: &Spec, batches_per_s: f64) -> f64 {
         if self.is_durable {
@@ -99,6 +115,19 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// A short look at one way to flush.
+struct Probe {
+    per_s: f64,
+    /// The device counted a flush for each write.
+    counts_flushes: bool,
+}
+
+/// Whether RWF_DSYNC is the slower way, beyond what chance does: where they are alike, runs should not differ in it.
+fn is_slower(dsync: &[Probe], fdatasync: &[Probe]) -> bool {
+    let per_s = |probes: &[Probe]| median(&probes.iter().map(|probe| probe.per_s).collect::<Vec<_>>());
+    dsync.is_empty() || per_s(dsync) < per_s(fdatasync) * ALIKE
+}
+
 /// What the device did, as often as it was asked.
 pub(crate) struct Floors {
     prepared: Prepared,
@@ -110,7 +139,8 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
-    /// Prepares the file in `dir`, and finds out which way to flush is the faster one here: that one is the floor.
+    /// Prepares the file in `dir`, and finds out which way to flush is the faster one here: that one is the floor. RWF_DSYNC where they
+    /// are alike, for that is how the log writes.
     pub(crate) fn new(dir: &Path, device: &Device, time: Duration, smoke: bool) -> Result<Floors> {
         let file_bytes = if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES };
         let mut prepared = Prepared::new(dir, file_bytes).with_context(|| {
@@ -118,15 +148,19 @@ impl Floors {
         })?;
         let mut counted = |flush| {
             let before = device.counts();
-            let floor = prepared.measure(flush, time)?;
+            let floor = prepared.measure(flush, time / PROBES)?;
             let flushes = device.counts().zip(before).map_or(0, |(after, before)| (after - before).flushes);
-            Ok::<_, std::io::Error>((floor.per_second, flushes >= floor.count))
+            Ok::<_, std::io::Error>(Probe { per_s: floor.per_second, counts_flushes: flushes >= floor.count })
         };
-        let fdatasync = counted(Flush::Fdatasync).context("measuring 4 KiB and fdatasync")?;
-        // A kernel before 4.13 does not know it.
-        let dsync = counted(Flush::Dsync).unwrap_or_default();
-        let flush = if dsync.0 > fdatasync.0 { Flush::Dsync } else { Flush::Fdatasync };
-        Ok(Floors { prepared, flush, time, counts_flushes: fdatasync.1 && dsync.1, samples: BTreeMap::new() })
+        let (mut fdatasync, mut dsync) = (Vec::new(), Vec::new());
+        for _ in 0..PROBES {
+            fdatasync.push(counted(Flush::Fdatasync).context("measuring 4 KiB and fdatasync")?);
+            // A kernel before 4.13 does not know it.
+            dsync.extend(counted(Flush::Dsync).ok());
+        }
+        let counts_flushes = fdatasync.iter().chain(&dsync).all(|probe| probe.counts_flushes);
+        let flush = if is_slower(&dsync, &fdatasync) { Flush::Fdatasync } else { Flush::Dsync };
+        Ok(Floors { prepared, flush, time, counts_flushes, samples: BTreeMap::new() })
     }
 
     /// How a write of depth 1 is made durable.
@@ -205,6 +239,25 @@ mod tests {
             let spec = Spec { kind: kind.into(), ..spec() };
             assert_eq!(FloorKind::of(&spec), None);
         }
+    }
+
+    #[test]
+    fn beside_a_bound_stands_what_helps_to_understand_it() {
+        let of = |spec: Spec| FloorKind::beside(&spec).into_iter().map(FloorKind::name).collect::<Vec<_>>();
+        assert_eq!(of(spec()), ["4 KiB, depth 1"]);
+        assert_eq!(of(Spec { batch: 256, outstanding: 8, ..spec() }), ["64 KiB, depth 4", "64 KiB, depth 8"]);
+        let large = Spec { payload_bytes: 65536, producers: 8, ..spec() };
+        assert_eq!(of(large.clone()), ["sequential, 1 MiB writes", "sequential, 64 KiB writes"]);
+        assert_eq!(of(Spec { payload_bytes: 1 << 20, ..large }), ["sequential, 1 MiB writes"]);
+        assert!(of(Spec { kind: "read".into(), ..spec() }).is_empty());
+    }
+
+    #[test]
+    fn of_two_ways_that_are_alike_the_logs_own_is_taken() {
+        let probes =
+            |per_s: &[f64]| per_s.iter().map(|per_s| Probe { per_s: *per_s, counts_flushes: true }).collect::<Vec<_>>();
+        assert!(!is_slower(&probes(&[97.0, 20.0, 99.0]), &probes(&[100.0])));
+        assert!(is_slower(&probes(&[90.0]), &probes(&[100.0])) && is_slower(&[], &probes(&[1.0])));
     }
 
     #[test]

@@ -1,12 +1,33 @@
-//! The folder that a run works in: fresh, beside nothing of the user's, and gone at the end, also after an error.
+//! The folder that a run works in: fresh, beside nothing of the user's, and gone at the end: also after an error, and after Ctrl-C.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+/// What a signal has to remove.
+static NOW: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// As a shell says it of a command that was interrupted.
+const INTERRUPTED: i32 = 130;
+
 /// Makes one in `dir`, on whose disk everything is measured.
 pub(crate) fn fresh(dir: &Path) -> Result<TempDir> {
     let made = tempfile::Builder::new().prefix("walrus-bench-").suffix(".tmp").tempdir_in(dir);
-    made.with_context(|| format!("making a folder to work in, in {}", dir.display()))
+    let made = made.with_context(|| format!("making a folder to work in, in {}", dir.display()))?;
+    *NOW.lock().expect("no holder of this lock panics") = Some(made.path().to_owned());
+    ctrlc::set_handler(interrupted).context("asking to hear of Ctrl-C")?;
+    Ok(made)
+}
+
+/// Gigabytes are not left behind because somebody had seen enough.
+fn interrupted() {
+    let folder = NOW.lock().expect("no holder of this lock panics").take();
+    // Logs are still being written in it: a file that is made behind the first look is found by the second.
+    let is_gone = folder.iter().all(|folder| (0..100).any(|_| std::fs::remove_dir_all(folder).is_ok()));
+    if !is_gone {
+        eprintln!("warning: {} could not be removed", folder.unwrap_or_default().display());
+    }
+    std::process::exit(INTERRUPTED);
 }

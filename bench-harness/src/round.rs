@@ -20,7 +20,7 @@ use crate::fill;
 use crate::load::{Due, Load, Loaded, Milestone, Next};
 use crate::plan::CasePlan;
 use crate::record::{Acked, Measured, Recorder, Timeline, Window};
-use crate::result::{Check, Spec};
+use crate::result::{Check, Lag, Spec};
 use crate::target::{Kind, ReadBack, Target};
 
 /// How long a log may take to be filled before it is read or opened.
@@ -41,6 +41,7 @@ pub(crate) struct Played {
     pub(crate) spent: Spent,
     pub(crate) checks: Vec<Check>,
     pub(crate) due: Option<Due>,
+    pub(crate) lag: Option<Lag>,
 }
 
 impl Bench<'_> {
@@ -74,15 +75,22 @@ impl Bench<'_> {
         let window = Window { warmup: case.warmup, duration: case.duration };
         let load = Load { spec: &case.spec, window, milestone: None, seed: self.seed };
         let (counters, usage) = (target.counters(), self.look());
-        let loaded = load.run(&*target, || self.look(), tell)?;
+        let meter = || {
+            let own = self.look();
+            Usage { cpu: own.cpu + target.cpu_elsewhere().unwrap_or_default(), ..own }
+        };
+        let loaded = load.run(&*target, meter, tell)?;
         let flushing = Flushing {
             acked: loaded.acked,
             own: target.counters().since(counters),
             device: (self.look() - usage).device.filter(|_| self.counts_flushes),
         };
+        let lag = target.lag();
+        let own_checks = target.checks().context("the target's own checks")?;
         let back = target.read_back().context("reading everything back")?;
         let mut checks = vec![check::all_came_back(loaded.acked.entries, back, target.given_away(), &case.spec)];
         checks.extend(check::flushed(&case.spec, flushing));
+        checks.extend(own_checks);
         let settings = target.settings();
         target.close().context("closing the log")?;
         let Loaded { measured, due, before, after, .. } = loaded;
@@ -93,7 +101,7 @@ impl Bench<'_> {
             counters: after.counters.since(before.counters),
             rss_bytes_max: peak_rss_bytes(),
         };
-        Ok(Played { settings, measured, spent, checks, due })
+        Ok(Played { settings, measured, spent, checks, due, lag })
     }
 
     fn play_read(&self, kind: &dyn Kind, case: &CasePlan, folder: &Path) -> Result<Played> {
@@ -169,7 +177,7 @@ impl Bench<'_> {
             counters: crate::target::Counters::default(),
             rss_bytes_max: peak_rss_bytes(),
         };
-        Played { settings: String::new(), measured, spent, checks: Vec::new(), due: None }
+        Played { settings: String::new(), measured, spent, checks: Vec::new(), due: None, lag: None }
     }
 
     fn look(&self) -> Usage {

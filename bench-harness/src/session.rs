@@ -185,9 +185,9 @@ impl Session<'_> {
             std::fs::File::open(self.folder)?.sync_all().context("flushing the folder of the run")?;
         }
         ran.listening.rest(if self.smoke { REST_SMOKE } else { REST });
-        let of = |entry: Option<usize>| entry.and_then(|at| FloorKind::of(&ran.entries[at].case.spec));
-        let wanted: BTreeSet<FloorKind> =
-            [Some(FloorKind::LONE), of(before), of(after)].into_iter().flatten().collect();
+        let both = [before, after].into_iter().flatten();
+        let beside_both = both.flat_map(|at| FloorKind::beside(&ran.entries[at].case.spec));
+        let wanted: BTreeSet<FloorKind> = beside_both.chain([FloorKind::LONE]).collect();
         let mut measured = BTreeMap::new();
         for kind in wanted {
             match ran.floors.measure(kind) {
@@ -237,6 +237,46 @@ fn turns(entries: &[Entry]) -> Vec<Turn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Says that it can do lone appends, and cannot.
+    struct Broken;
+
+    impl Kind for Broken {
+        fn name(&self) -> String {
+            "broken".into()
+        }
+
+        fn refuses(&self, spec: &crate::result::Spec) -> Option<String> {
+            (spec.batch > 1).then(|| "it has no batches".into())
+        }
+
+        fn open(&self, _: &Path, _: &crate::result::Spec) -> Result<Box<dyn crate::target::Target>> {
+            anyhow::bail!("no such device")
+        }
+    }
+
+    #[test]
+    fn a_target_that_fails_or_refuses_is_told_and_the_others_are_measured_between_their_floors() {
+        let text = "floor = \"5ms\"\n[load]\nduration = \"20ms\"\nwarmup = \"0s\"\nrounds = 2\nbatch = [1, 4]\n";
+        let plan = Plan::parse(text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let kinds: [Box<dyn Kind>; 2] = [Box::new(Broken), Box::new(crate::target::ours::Ours { fills_before: false })];
+        let device = Device::under(dir.path(), None);
+        let session = Session { kinds: &kinds, plan: &plan, folder: dir.path(), device: &device, seed: 1, smoke: true };
+        let ran = session.run(&Progress::new()).unwrap();
+
+        let played: Vec<_> = ran.entries.iter().map(|entry| (entry.target.as_str(), entry.case.spec.batch)).collect();
+        assert_eq!(played, [("walrus-node", 1), ("walrus-node", 4)]);
+        for round in ran.entries.iter().flat_map(|entry| &entry.rounds) {
+            assert!(round.floors_per_s.len() == 2 && round.floors_per_s.iter().all(|per_s| *per_s > 0.0));
+            assert!(round.played.checks.iter().all(|check| check.ok), "{:?}", round.played.checks);
+        }
+        assert!(ran.entries.iter().all(|entry| entry.rounds.len() == 2));
+        assert_eq!(ran.failures.len(), 2);
+        assert_eq!(ran.failures[1], "broken durable 256B x1thr, round 2: no such device");
+        assert_eq!(ran.notes, ["broken durable 4x256B x1thr: left out: it has no batches"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "logs of rounds are removed");
+    }
 
     #[test]
     fn rounds_are_interleaved_and_targets_take_turns_in_beginning() {

@@ -1,8 +1,9 @@
 //! The instrument as it is called: a smoke run on the disk of the target folder, whose invariants hold and whose JSON can be relied on, and
 //! what is said to somebody who asks for what cannot be.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -116,5 +117,37 @@ fn the_device_alone_is_measured_at_several_sizes_and_depths() {
     assert_eq!(run["kind"], "device");
     assert!(floors.iter().any(|floor| floor["name"] == "64 KiB, depth 1" && number(&floor["p50_us"]) > 0.0));
     assert!(run["cases"].as_array().unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_highest_rate_that_holds_a_promise_is_looked_for_and_then_measured() {
+    let dir = folder();
+    let plan = dir.path().join("plan.toml");
+    std::fs::write(&plan, "[load]\nproducers = 2\nduration = \"100ms\"\nslo = { p99_us = 1e7 }\n").unwrap();
+    let run = result(&["run", plan.to_str().unwrap(), "--smoke", "--json", "--dir", dir.path().to_str().unwrap()]);
+    let case = &run["cases"][0];
+    assert_eq!(case["id"], "walrus-node durable 256B x2thr p99<=10000000us uniform");
+    assert!(number(&case["spec"]["rate_per_s"]) > 0.0 && number(&case["entries_per_s"]) > 0.0, "{case}");
+    assert!(case["response"]["count"] == case["service"]["count"]);
+}
+
+#[test]
+fn an_interrupted_run_removes_its_folder_and_ends_as_interrupted() {
+    let dir = folder();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_walrus-bench"))
+        .args(["run", "--only", "durable 256B x1thr", "--seconds", "60", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first line comes once the folder is there.
+    let mut line = String::new();
+    BufReader::new(run.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{line}");
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -313,3 +313,6 @@ impl Worker<'_> {
         self.topics.next()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,12 @@ pub(crate) mod ours;
 pub(crate) mod peers;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 
-use crate::result::Spec;
+use crate::result::{Check, Lag, Spec};
 
 /// A log that has been opened for one round.
 pub(crate) trait Target: Send + Sync {
@@ -38,6 +39,21 @@ pub(crate) trait Target: Send + Sync {
 
     /// Reads everything back, in order and with its sums verified; returns entries and bytes of payload that came.
     fn read_back(&self) -> Result<ReadBack>;
+
+    /// How far followers were behind during the load, where there are any. Asked once the load is over.
+    fn lag(&self) -> Option<Lag> {
+        None
+    }
+
+    /// Invariants of its own, beside those that every target is held to: that a follower equals its leader. Asked once the load is over.
+    fn checks(&self) -> Result<Vec<Check>> {
+        Ok(Vec::new())
+    }
+
+    /// Processor time so far of processes that are not this one: a server that was started for the case. It is part of the cost.
+    fn cpu_elsewhere(&self) -> Option<Duration> {
+        None
+    }
 
     /// Entries that the last reading back did not find because the log keeps no more than it was told to.
     fn given_away(&self) -> u64 {
