@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use walrus_node::IoMode;
 
+use crate::cmd::{compare::Compare, merge::Merge, report::Report};
 use crate::fill::FillArgs;
 
 /// Drives load against walrus-node and says how far from the device it is
@@ -38,6 +39,9 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Run a plan against this log and others, in turn
     Peers(RunArgs),
+    Compare(Compare),
+    Merge(Merge),
+    Report(Report),
     #[command(hide = true)]
     Fill(FillArgs),
 }

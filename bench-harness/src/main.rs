@@ -12,13 +12,18 @@ mod assemble;
 mod check;
 mod cli;
 mod cmd;
+mod comparison;
 mod cost;
 mod device;
+mod figures;
 mod fill;
+#[cfg(test)]
+mod fixture;
 mod floor;
 mod floors;
 mod folder;
 mod host;
+mod input;
 mod load;
 mod noise;
 mod outcome;
@@ -26,12 +31,15 @@ mod payload;
 mod pipeline;
 mod plan;
 mod progress;
+mod ratios;
 mod record;
+mod report;
 mod result;
 mod round;
 mod schedule;
 mod search;
 mod session;
+mod stats;
 mod steady;
 mod table;
 mod target;
@@ -79,6 +87,9 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Device(args) => cmd::device::run(args),
         Command::Sweep(args) => cmd::sweep::run(args),
         Command::Peers(args) => cmd::peers::run(args),
+        Command::Compare(args) => args.run(&mut std::io::stdout()),
+        Command::Merge(args) => args.run(&mut std::io::stdout()),
+        Command::Report(args) => args.run(&mut std::io::stdout()),
         Command::Fill(args) => fill::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

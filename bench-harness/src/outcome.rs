@@ -10,7 +10,7 @@ use crate::cli::Common;
 use crate::device::Device;
 use crate::host::HostFacts;
 use crate::result::{Noise, Outcome, SCHEMA};
-use crate::table;
+use crate::{report, table};
 
 /// A run that has begun.
 pub(crate) struct Begun {
@@ -104,5 +104,8 @@ pub(crate) fn tell(outcome: &Outcome, failures: &[String], common: &Common) -> R
 fn write_into(dir: &Path, outcome: &Outcome) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making the folder {}", dir.display()))?;
     let json = dir.join("result.json");
-    std::fs::write(&json, serde_json::to_string_pretty(outcome)?).with_context(|| format!("writing {}", json.display()))
+    std::fs::write(&json, serde_json::to_string_pretty(outcome)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    let page = dir.join("report.html");
+    std::fs::write(&page, report::page(outcome)?).with_context(|| format!("writing {}", page.display()))
 }

@@ -18,6 +18,9 @@ use crate::host::HostFacts;
 /// Raised when a field changes its meaning; fields may be added without.
 pub(crate) const SCHEMA: u32 = 2;
 
+/// The target that is ours.
+pub(crate) const OURS: &str = "walrus-node";
+
 /// One run of the instrument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -124,6 +127,13 @@ pub(crate) struct Case {
     pub(crate) lag: Option<Lag>,
     /// The offered rate was not reached for the whole window: percentiles have no bound.
     pub(crate) overloaded: bool,
+}
+
+impl Case {
+    /// What was asked, for people: the id without the target. The same for every target under the same load.
+    pub(crate) fn load(&self) -> &str {
+        self.id.strip_prefix(&self.target).unwrap_or(&self.id).trim_start()
+    }
 }
 
 /// A case against the floor that bounds it.
@@ -233,6 +243,8 @@ pub(crate) struct Lag {
     pub(crate) timeline: Vec<(f64, f64)>,
     /// From the last acknowledgement until the last follower had everything.
     pub(crate) drained_us: f64,
+    /// All samples in nanoseconds, V2 deflate, base64: what `merge` adds up.
+    pub(crate) hdr: Option<String>,
 }
 
 /// Ours over a peer's, in the same run, pair by pair.
