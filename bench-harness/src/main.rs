@@ -37,6 +37,9 @@ mod report;
 mod result;
 mod round;
 mod schedule;
+#[cfg(test)]
+#[path = "../tests/schema_check/mod.rs"]
+mod schema_check;
 mod search;
 mod session;
 mod stats;

@@ -261,3 +261,6 @@ pub(crate) struct Ratio {
     pub(crate) high: Option<f64>,
     pub(crate) pairs: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,8 @@ mod tests {
     use super::*;
     use crate::fixture;
 
-    fn compared(change: impl FnOnce(&mut Outcome), json: bool) -> (Overall, String) {
+    /// The exit code, and what was printed.
+    fn compared(change: impl FnOnce(&mut Outcome), json: bool) -> (ExitCode, String) {
         let dir = tempfile::tempdir().unwrap();
         let mut b = fixture::outcome();
         change(&mut b);
@@ -183,25 +184,46 @@ mod tests {
         let (a, b) = (write("a.json", &fixture::outcome()), write("b.json", &b));
         let command = Compare { a, b, fail_over: 0.05, fail_over_p99: 0.25, json };
         let mut out = Vec::new();
-        let verdict = command.compare(&mut out).unwrap();
-        (verdict, String::from_utf8(out).unwrap())
+        let code = command.run(&mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
     }
 
     #[test]
     fn the_same_result_twice_is_no_difference() {
-        let (verdict, text) = compared(|_| (), false);
-        assert_eq!(verdict, Overall::NoDifference);
+        let (code, text) = compared(|_| (), false);
+        assert_eq!(code, ExitCode::SUCCESS);
         assert!(text.trim_end().lines().last().unwrap().starts_with("no difference"), "{text}");
     }
 
     #[test]
     fn a_case_that_lost_ten_percent_is_named_and_the_last_line_says_worse() {
-        let (verdict, text) = compared(|b| fixture::scale_entries_per_s(&mut b.cases[0], 0.9), false);
-        assert_eq!(verdict, Overall::Worse);
+        let (code, text) = compared(|b| fixture::scale_entries_per_s(&mut b.cases[0], 0.9), false);
+        assert_eq!(code, ExitCode::from(1));
         let id = &fixture::outcome().cases[0].id;
         let line = text.lines().find(|line| line.starts_with(id.as_str())).unwrap();
         assert!(line.ends_with("worse") && line.contains("0.900"), "{line}");
         assert!(text.trim_end().lines().last().unwrap().starts_with("worse: 1 of"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_not_taken_for_a_worse_result() {
+        let (code, text) = compared(|b| b.cases.iter_mut().for_each(|case| case.id.push('!')), false);
+        assert_eq!(code, ExitCode::from(2), "no case in both");
+        assert!(
+            text.contains("only in A") && text.contains("only in B") && text.contains("nothing to compare"),
+            "{text}"
+        );
+        assert_eq!(compared(|b| b.cases.clear(), false).0, ExitCode::from(2), "no case at all");
+        let (a, b) = ("/nowhere/a.json".into(), "/nowhere/b.json".into());
+        let missing = Compare { a, b, fail_over: 0.05, fail_over_p99: 0.25, json: false };
+        assert_eq!(missing.run(&mut Vec::new()).unwrap(), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_case_that_gained_is_better_and_no_failure() {
+        let (code, text) = compared(|b| fixture::scale_entries_per_s(&mut b.cases[0], 1.2), false);
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(text.trim_end().lines().last().unwrap().starts_with("better: 1 of"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::{View, spec};
 use crate::figures;
 use crate::result::{Case, Interval, Latency};
 
+/// With more loads than this, those of a sweep are folded up.
+const OPEN_MAX: usize = 10;
 /// Percentiles that tell their figures when pointed at.
 const NAMED: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
 
@@ -21,15 +23,23 @@ pub(super) fn write(view: &View<'_>, out: &mut String) {
          due; dashed is the service, from the call. A closed loop has only one of them. Over time: rounds stand one after the other, \
          upright lines between them.</p>",
     );
+    let few = loads.len() <= OPEN_MAX;
     for (_, cases) in loads {
-        load(view, &cases, out);
+        load(view, &cases, few || is_of_interest(&cases), out);
     }
     out.push_str("</section>\n");
 }
 
-fn load(view: &View<'_>, cases: &[&Case], out: &mut String) {
+/// Whether there is more to see than what the table of a sweep says already.
+fn is_of_interest(cases: &[&Case]) -> bool {
+    let doubtful = |case: &Case| !case.steady.steady || case.overloaded || case.checks.iter().any(|check| !check.ok);
+    cases.len() > 1 || cases.iter().any(|case| case.lag.is_some() || case.spec.rate_per_s.is_some() || doubtful(case))
+}
+
+fn load(view: &View<'_>, cases: &[&Case], is_open: bool, out: &mut String) {
     let words = spec::words(&cases[0].spec);
-    let _ = write!(out, "<article><h3>{}</h3><ul class=\"legend\">", escape(&words));
+    let open = if is_open { " open" } else { "" };
+    let _ = write!(out, "<article><details{open}><summary><h3>{}</h3></summary><ul class=\"legend\">", escape(&words));
     for case in cases {
         let _ = write!(
             out,
@@ -58,7 +68,7 @@ fn load(view: &View<'_>, cases: &[&Case], out: &mut String) {
     out.push_str("</div>");
     behind(cases, out);
     set_up(cases, out);
-    out.push_str("</article>\n");
+    out.push_str("</details></article>\n");
 }
 
 fn percentiles(view: &View<'_>, cases: &[&Case], words: &str) -> Option<Plot> {

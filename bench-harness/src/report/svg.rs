@@ -20,6 +20,8 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
+/// More labels would touch.
+const TICKS_MAX: usize = 8;
 
 /// A direction of a plot.
 #[derive(Clone, Debug)]
@@ -93,8 +95,10 @@ impl Axis {
             let to = all.iter().position(|value| *value >= high * 0.999_999).unwrap_or(all.len() - 1);
             all[from..=to.max(from + 1).min(all.len() - 1)].to_vec()
         };
-        let fine = candidates(&[1.0, 2.0, 5.0]);
-        let values = if fine.len() <= 8 { fine } else { candidates(&[1.0]) };
+        // The finest of them that has room; over many powers of ten, each of these.
+        let steps: [&[f64]; 2] = [&[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &[1.0, 2.0, 5.0]];
+        let fits = steps.into_iter().map(candidates).find(|values| values.len() <= TICKS_MAX);
+        let values = fits.unwrap_or_else(|| candidates(&[1.0]));
         let (min, max) = (values[0], values[values.len() - 1]);
         Axis {
             label: label.into(),
@@ -105,12 +109,12 @@ impl Axis {
         }
     }
 
-    /// Percentiles up to `last`.
+    /// Percentiles up to `last`, which is below 100; at least to 99.9.
     pub(super) fn nines(label: &str, last: f64) -> Axis {
-        let named = [0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999];
-        let end = named.iter().position(|value| *value >= last - 1e-9).unwrap_or(named.len() - 1).max(2);
-        let ticks = named[..=end].iter().map(|value| (*value, format!("{value}"))).collect();
-        Axis { label: label.into(), scale: Scale::Nines, min: 0.0, max: named[end], ticks }
+        let max = last.clamp(99.9, 99.999_999_9);
+        let named = [0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999].into_iter();
+        let ticks = named.filter(|value| *value <= max + 1e-9).map(|value| (value, format!("{value}"))).collect();
+        Axis { label: label.into(), scale: Scale::Nines, min: 0.0, max, ticks }
     }
 
     /// Places that have names of their own, evenly apart: 0, 1, 2 ...
@@ -121,10 +125,11 @@ impl Axis {
 
     /// Where a value stands, from 0 to 1; what lies outside stands at the edge.
     pub(super) fn share(&self, value: f64) -> f64 {
+        let nines = |value: f64| -(1.0 - value.min(self.max) / 100.0).log10();
         let place = |value: f64| match self.scale {
             Scale::Linear => value,
             Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
-            Scale::Nines => -(1.0 - value.min(self.max) / 100.0).log10(),
+            Scale::Nines => nines(value),
         };
         let (low, high) = (place(self.min), place(self.max));
         ((place(value) - low) / (high - low)).clamp(0.0, 1.0)
@@ -298,6 +303,8 @@ mod tests {
         assert_eq!((axis.min, axis.max), (200.0, 5_000.0));
         let ticks: Vec<&str> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(ticks, ["200 µs", "500 µs", "1 ms", "2 ms", "5 ms"]);
+        let narrow = Axis::log("time", [310.0, 490.0], crate::figures::time_us);
+        assert_eq!((narrow.min, narrow.max), (300.0, 500.0));
         let wide = Axis::log("time", [3.0, 2e6], crate::figures::time_us);
         assert!((wide.min, wide.max) == (1.0, 1e7) && wide.ticks.len() == 8, "{wide:?}");
         let one = Axis::log("time", [200.0], crate::figures::time_us);
