@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use walrus_node::IoMode;
 
-use crate::cmd::compare::Compare;
-use crate::cmd::merge::Merge;
-use crate::cmd::report::Report;
+use crate::cmd::{compare::Compare, merge::Merge, report::Report};
 use crate::fill::FillArgs;
 
 /// Drives load against walrus-node and says how far from the device it is
@@ -42,8 +40,8 @@ pub(crate) enum Command {
     /// Run a plan against this log and others, in turn
     Peers(RunArgs),
     Compare(Compare),
-    Report(Report),
     Merge(Merge),
+    Report(Report),
     #[command(hide = true)]
     Fill(FillArgs),
 }

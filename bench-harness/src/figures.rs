@@ -69,6 +69,11 @@ pub(crate) fn times(ratio: f64) -> String {
     }
 }
 
+/// A share of the floor: `97 %`, and from twice on `39.9×`, for then many share a flush.
+pub(crate) fn of_floor(share: f64) -> String {
+    if share < 2.0 { percent(share) } else { times(share) }
+}
+
 /// `256 B`, `4 KiB`, `1.5 GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "B");

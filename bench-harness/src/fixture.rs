@@ -1,11 +1,13 @@
 //! Results for tests, made up from a seed: every field is filled, and the figures fit together.
 
+use std::time::Duration;
+
 use crate::host::HostFacts;
-use crate::latency;
+use crate::ratios;
+use crate::record::Times;
 use crate::result::{
-    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Noise, OURS, Outcome, Ratio, Round, SCHEMA, Spec, Steady,
+    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Noise, OURS, Outcome, Round, SCHEMA, Spec, Steady,
 };
-use crate::stats::ratio_of_pairs;
 
 /// A peer of the made-up runs.
 pub(crate) const PEER: &str = "raft-engine 0.4.2";
@@ -53,7 +55,7 @@ pub(crate) fn outcome() -> Outcome {
             floor_spread: Some(1.09),
         },
         device: device(),
-        ratios: ratios(&cases),
+        ratios: ratios::of(&[&cases]),
         cases,
         notes: vec!["walrus-rust refuses batches above 2,000 entries: left out".into()],
     }
@@ -115,8 +117,8 @@ pub(crate) fn case(target: &str, spec: &Spec, entries_per_s: f64, share: Option<
             floor_per_s: per_s(share),
             share,
         }),
-        response: latency::summarise(&response),
-        service: latency::summarise(&service),
+        response: response.latency(),
+        service: service.latency(),
         steady: Steady { steady: true, slope: Some(0.004), halves: Some(-0.002), verdict: "steady".into() },
         cost: Cost {
             cpu_us_per_entry: Some(2.1e6 / entries_per_s),
@@ -175,27 +177,31 @@ fn round(entries_per_s: f64, p50_us: f64, share: Option<f64>, floor: Option<f64>
 }
 
 /// Most near the median, a tail, and a few far out.
-fn distribution(p50_us: f64, tail: f64, chance: &mut Chance) -> hdrhistogram::Histogram<u64> {
-    let mut histogram = latency::histogram();
+fn distribution(p50_us: f64, tail: f64, chance: &mut Chance) -> Times {
+    let mut times = Times::new();
     for _ in 0..20_000 {
         let rare = -(chance.share() + 1e-9).ln() / 9.0;
         let us = p50_us * (0.92 + 0.16 * chance.share()) * (1.0 + tail * rare.powi(3));
-        histogram.record((us * 1e3) as u64).expect("the histogram grows");
+        times.record(us_of(us));
     }
-    histogram
+    times
+}
+
+fn us_of(us: f64) -> Duration {
+    Duration::from_nanos((us * 1e3) as u64)
 }
 
 fn lag() -> Lag {
     let mut chance = Chance(3);
-    let mut samples = latency::histogram();
+    let mut samples = Times::new();
     let timeline: Vec<(f64, f64)> = (0..80)
         .map(|at| {
             let us = 320.0 * (1.0 + 0.3 * chance.signed()) + if at == 41 { 9_000.0 } else { 0.0 };
-            samples.record((us * 1e3) as u64).expect("the histogram grows");
+            samples.record(us_of(us));
             (f64::from(at) * 0.05, us)
         })
         .collect();
-    let all = latency::summarise(&samples).expect("it has samples");
+    let all = samples.latency().expect("it has samples");
     Lag { p50_us: all.p50_us, p99_us: all.p99_us, max_us: all.max_us, timeline, drained_us: 710.0, hdr: Some(all.hdr) }
 }
 
@@ -215,27 +221,6 @@ fn device() -> Vec<FloorFigure> {
         figure("64 KiB, depth 4", 64 << 10, 4, 14_400.0),
         figure("1 MiB, sequential", 1 << 20, 1, 1_790.0),
     ]
-}
-
-fn ratios(cases: &[Case]) -> Vec<Ratio> {
-    let mut ratios = Vec::new();
-    for ours in cases.iter().filter(|case| case.target == OURS) {
-        for peer in cases.iter().filter(|case| case.target != OURS && case.load() == ours.load()) {
-            let pairs: Vec<(f64, f64)> =
-                ours.rounds.iter().zip(&peer.rounds).map(|(a, b)| (a.entries_per_s, b.entries_per_s)).collect();
-            let ratio = ratio_of_pairs(&pairs).expect("made-up rounds are positive");
-            ratios.push(Ratio {
-                case: ours.load().into(),
-                peer: peer.target.clone(),
-                of: "entries_per_s".into(),
-                median: ratio.value,
-                low: ratio.low,
-                high: ratio.high,
-                pairs: ratio.rounds,
-            });
-        }
-    }
-    ratios
 }
 
 fn host() -> HostFacts {

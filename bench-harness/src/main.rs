@@ -24,7 +24,6 @@ mod floors;
 mod folder;
 mod host;
 mod input;
-mod latency;
 mod load;
 mod noise;
 mod outcome;
@@ -32,6 +31,7 @@ mod payload;
 mod pipeline;
 mod plan;
 mod progress;
+mod ratios;
 mod record;
 mod report;
 mod result;
@@ -96,8 +96,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Sweep(args) => cmd::sweep::run(args),
         Command::Peers(args) => cmd::peers::run(args),
         Command::Compare(args) => args.run(&mut std::io::stdout()),
-        Command::Report(args) => args.run(&mut std::io::stdout()),
         Command::Merge(args) => args.run(&mut std::io::stdout()),
+        Command::Report(args) => args.run(&mut std::io::stdout()),
         Command::Fill(args) => fill::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

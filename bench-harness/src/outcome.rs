@@ -103,10 +103,9 @@ pub(crate) fn tell(outcome: &Outcome, failures: &[String], common: &Common) -> R
 
 fn write_into(dir: &Path, outcome: &Outcome) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making the folder {}", dir.display()))?;
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    };
-    write("result.json", serde_json::to_string_pretty(outcome)?)?;
-    write("report.html", report::page(outcome)?)
+    let json = dir.join("result.json");
+    std::fs::write(&json, serde_json::to_string_pretty(outcome)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    let page = dir.join("report.html");
+    std::fs::write(&page, report::page(outcome)?).with_context(|| format!("writing {}", page.display()))
 }

@@ -12,10 +12,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
 use crate::result::{Interval, Latency};
 
@@ -33,6 +34,18 @@ impl Times {
         let mut histogram = Histogram::new(DIGITS).expect("three digits are allowed");
         histogram.auto(true);
         Times(histogram)
+    }
+
+    /// What a result carries as `hdr`.
+    ///
+    /// # Errors
+    /// It is not what [`Latency::hdr`] is.
+    pub(crate) fn of_hdr(hdr: &str) -> Result<Times> {
+        let packed = STANDARD.decode(hdr).context("the histogram is not base64")?;
+        let read = Deserializer::new().deserialize(&mut packed.as_slice());
+        let mut histogram: Histogram<u64> = read.context("the histogram is not V2 deflate")?;
+        histogram.auto(true);
+        Ok(Times(histogram))
     }
 
     pub(crate) fn record(&mut self, time: Duration) {
@@ -269,8 +282,6 @@ impl Drop for Recorder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
-
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -311,9 +322,12 @@ mod tests {
     #[test]
     fn what_is_encoded_reads_back_as_the_same_histogram() {
         let times = times([1, 50, 50, 7000]);
-        let bytes = STANDARD.decode(times.latency().unwrap().hdr).unwrap();
-        let back: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
-        assert_eq!(back, times.0);
+        let mut back = Times::of_hdr(&times.latency().unwrap().hdr).unwrap();
+        assert_eq!(back.0, times.0);
+        back.record(Duration::from_secs(90_000));
+        assert_eq!(back.count(), 5, "it still grows");
+        let error = |hdr| format!("{:#}", Times::of_hdr(hdr).err().unwrap());
+        assert!(error("no, not base64").contains("base64") && error("AAAA").contains("V2"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The instrument as it is called: a smoke run on the disk of the target folder, whose invariants hold and whose JSON can be relied on, and
 //! what is said to somebody who asks for what cannot be.
 
+mod schema_check;
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -59,6 +61,11 @@ fn a_smoke_run_holds_its_invariants_and_leaves_nothing_behind() {
     let written: Value =
         serde_json::from_slice(&std::fs::read(PathBuf::from(&out_path).join("result.json")).unwrap()).unwrap();
     assert_eq!(written, run);
+    let schema: Value = serde_json::from_str(include_str!("../schema.json")).unwrap();
+    assert_eq!(schema_check::complaints(&schema, &run), Vec::<String>::new());
+    let page = std::fs::read_to_string(PathBuf::from(&out_path).join("report.html")).unwrap();
+    let shown = page.split("<script").next().unwrap();
+    assert!(ids.iter().all(|id| shown.contains(id)), "every case is in the report");
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -16,9 +16,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::result::{Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Ratio, Round, Steady};
-use crate::stats::{median, ratio_of_pairs};
-use crate::{comparison, input, latency};
+use crate::record::Times;
+use crate::result::{Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Steady};
+use crate::stats::median;
+use crate::{comparison, input, ratios};
 
 /// Put several results together: histograms added, rounds one after the other
 #[derive(Args)]
@@ -68,7 +69,7 @@ pub(crate) fn merged(outcomes: &[Outcome]) -> Result<Outcome> {
         noise: noise(outcomes),
         device: device(outcomes),
         cases: ids.iter().map(|id| case(&of_id(id))).collect::<Result<_>>()?,
-        ratios: ratios(outcomes),
+        ratios: ratios::of(&outcomes.iter().map(|outcome| &outcome.cases[..]).collect::<Vec<_>>()),
         notes: notes(outcomes),
         ..first.clone()
     })
@@ -154,11 +155,11 @@ fn case(parts: &[&Case]) -> Result<Case> {
 }
 
 fn latencies<'a>(parts: impl Iterator<Item = &'a Latency>) -> Result<Option<Latency>> {
-    let mut sum = latency::histogram();
+    let mut sum = Times::new();
     for part in parts {
-        sum.add(latency::decode(&part.hdr)?).context("the histograms do not add up")?;
+        sum.add(&Times::of_hdr(&part.hdr)?);
     }
-    Ok(latency::summarise(&sum))
+    Ok(sum.latency())
 }
 
 fn floor(parts: &[&Case], rounds: &[Round]) -> Option<FloorShare> {
@@ -218,12 +219,12 @@ fn cost(parts: &[&Case]) -> Cost {
 fn lag(parts: &[&Case]) -> Result<Option<Lag>> {
     let lags: Vec<&Lag> = parts.iter().filter_map(|part| part.lag.as_ref()).collect();
     let Some(worst) = lags.iter().max_by(|a, b| a.max_us.total_cmp(&b.max_us)) else { return Ok(None) };
-    let mut sum = latency::histogram();
+    let mut sum = Times::new();
     for hdr in lags.iter().filter_map(|lag| lag.hdr.as_deref()) {
-        sum.add(latency::decode(hdr)?).context("the histograms of the lag do not add up")?;
+        sum.add(&Times::of_hdr(hdr)?);
     }
     let drained_us = lags.iter().map(|lag| lag.drained_us).fold(0.0, f64::max);
-    Ok(Some(match latency::summarise(&sum) {
+    Ok(Some(match sum.latency() {
         None => Lag { drained_us, ..(*worst).clone() },
         Some(all) => Lag {
             p50_us: all.p50_us,
@@ -234,39 +235,6 @@ fn lag(parts: &[&Case]) -> Result<Option<Lag>> {
             hdr: Some(all.hdr),
         },
     }))
-}
-
-/// Every ratio of any part, from the rounds of the cases that it is made of.
-fn ratios(outcomes: &[Outcome]) -> Vec<Ratio> {
-    let mut ratios: Vec<Ratio> = Vec::new();
-    for ratio in outcomes.iter().flat_map(|outcome| &outcome.ratios) {
-        let same = |known: &Ratio| (&known.case, &known.peer, &known.of) == (&ratio.case, &ratio.peer, &ratio.of);
-        if ratios.iter().any(same) {
-            continue;
-        }
-        let pairs: Vec<(f64, f64)> = outcomes.iter().flat_map(|outcome| pairs(outcome, ratio)).collect();
-        let only_one = outcomes.iter().filter(|outcome| outcome.ratios.iter().any(same)).count() == 1;
-        ratios.push(match ratio_of_pairs(&pairs).filter(|_| !only_one) {
-            None => ratio.clone(),
-            Some(all) => Ratio { median: all.value, low: all.low, high: all.high, pairs: all.rounds, ..ratio.clone() },
-        });
-    }
-    ratios
-}
-
-/// Ours and the peer's, round by round.
-fn pairs(outcome: &Outcome, ratio: &Ratio) -> Vec<(f64, f64)> {
-    let value = |round: &Round| match ratio.of.as_str() {
-        "entries_per_s" => Some(round.entries_per_s),
-        "cpu_us_per_entry" => round.cpu_us_per_entry,
-        _ => None,
-    };
-    let rounds = |is_its: &dyn Fn(&str) -> bool| {
-        let case = outcome.cases.iter().find(|case| is_its(&case.target) && case.load() == ratio.case);
-        case.map_or(&[][..], |case| &case.rounds)
-    };
-    let (ours, theirs) = (rounds(&|target| target == crate::result::OURS), rounds(&|target| target == ratio.peer));
-    ours.iter().zip(theirs).filter_map(|(ours, theirs)| value(ours).zip(value(theirs))).collect()
 }
 
 #[cfg(test)]
@@ -291,7 +259,7 @@ mod tests {
             (one.p50_us, one.max_us),
             "the same samples twice have the same percentiles"
         );
-        assert_eq!(latency::decode(&sum.hdr).unwrap().len(), sum.count);
+        assert_eq!(Times::of_hdr(&sum.hdr).unwrap().count(), sum.count);
     }
 
     #[test]

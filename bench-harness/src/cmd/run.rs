@@ -12,7 +12,7 @@ use crate::plan::{BUNDLED, Overrides, Plan};
 use crate::progress::Progress;
 use crate::session::{Ran, Session};
 use crate::target::{self, Kind};
-use crate::{Usage, assemble, folder};
+use crate::{Usage, assemble, folder, ratios};
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let plan = plan(args.plan.as_deref(), &args.how, args.common.smoke)?;
@@ -72,6 +72,7 @@ pub(crate) fn play(
         outcome.noise = listening.noise(floors.spread());
         outcome.device = floors.figures();
         outcome.cases = entries.into_iter().map(assemble::case).collect();
+        outcome.ratios = ratios::of(&[&outcome.cases]);
         outcome.notes = notes;
     });
     outcome::tell(&outcome, &failures, common)

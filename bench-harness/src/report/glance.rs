@@ -11,8 +11,8 @@ use crate::comparison::fact;
 use crate::figures;
 use crate::result::{Case, OURS, Outcome};
 
-/// Bars end here: one flush may cover many entries, and a share of 40 would make all others invisible.
-const SHARE_SHOWN_MAX: f64 = 1.5;
+/// Bars end here. Many callers share one flush, and a share of 40 would make all others invisible.
+const SHARE_SHOWN_MAX: f64 = 1.2;
 
 pub(super) fn write(view: &View<'_>, out: &mut String) {
     let outcome = view.outcome;
@@ -125,22 +125,31 @@ fn on_what(outcome: &Outcome) -> Vec<String> {
 }
 
 fn how_far(view: &View<'_>) -> Vec<String> {
-    let mut shares: Vec<(f64, &Case)> =
-        view.own_cases().into_iter().filter_map(|case| Some((case.floor.as_ref()?.share, case))).collect();
+    let all = view.own_cases().into_iter().filter_map(|case| Some((case.floor.as_ref()?.share, case)));
+    let (mut shares, shared): (Vec<(f64, &Case)>, Vec<_>) = all.partition(|(share, _)| *share <= SHARE_SHOWN_MAX);
     shares.sort_by(|a, b| b.0.total_cmp(&a.0));
     let line = |what: &str, share: f64, case: &Case| {
         let floor = case.floor.as_ref().map_or("", |floor| &floor.name);
         format!("{what}{} of {}: {}", figures::percent(share), escape(floor), escape(&spec::words(&case.spec)))
     };
-    match shares[..] {
-        [] => vec![figures::UNKNOWN.into(), "no case has a floor that bounds it".into()],
+    let mut lines = match shares[..] {
+        [] => vec![figures::UNKNOWN.into(), "no case is bound by the device's floor alone".into()],
         [(share, case)] => vec![figures::percent(share), line("", share, case)],
         [(high, best), .., (low, worst)] => vec![
             format!("{} to {}", figures::percent(low), figures::percent(high)),
             line("nearest: ", high, best),
             line("furthest: ", low, worst),
         ],
+    };
+    if let Some(most) = shared.iter().map(|(share, _)| *share).max_by(f64::total_cmp) {
+        let (cases, are) = if shared.len() == 1 { ("case", "is") } else { ("cases", "are") };
+        lines.push(format!(
+            "{} {cases} with many callers to a flush {are} beyond it: up to {}",
+            shared.len(),
+            figures::of_floor(most)
+        ));
     }
+    lines
 }
 
 /// One bar a case: its share of the floor.
@@ -153,7 +162,7 @@ fn shares(view: &View<'_>, out: &mut String) {
     let _ = write!(
         out,
         "<section><h2>Percentage of the device's floor</h2><p class=\"sub\">What {whose} did, over what the device did alone, in the \
-         same folder, measured beside every round. The line is 100 %.</p><div class=\"rows\">"
+         same folder, measured beside every round. The line is 100 %; a bar that goes on shares each flush among many callers.</p><div class=\"rows\">"
     );
     let most = own.iter().filter_map(|case| case.floor.as_ref()).map(|floor| floor.share).fold(1.0, f64::max);
     let scale = most.min(SHARE_SHOWN_MAX) * 1.02;
@@ -183,7 +192,10 @@ fn share(view: &View<'_>, case: &Case, scale: f64, out: &mut String) {
             strip.bar(1.0, "track");
             strip.bar(floor.share / scale, &format!("fill {}", view.colour(&case.target)));
             strip.mark(1.0 / scale, "hundred");
-            (strip.svg(&title), figures::percent(floor.share))
+            if floor.share > scale {
+                strip.goes_on();
+            }
+            (strip.svg(&title), figures::of_floor(floor.share))
         }
     };
     let whose = if case.target == OURS { String::new() } else { format!("{}: ", case.target) };

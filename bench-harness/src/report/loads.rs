@@ -157,7 +157,7 @@ fn over_time(
     let most = values.iter().copied().fold(0.0, f64::max);
     (!values.is_empty()).then(|| Plot {
         label: format!("{name} over time of {words}"),
-        x: Axis::linear("seconds of load", end, |value| figures::short(value).replace(".0", "")),
+        x: Axis::linear("seconds of load", end, figures::short),
         y: if is_time { Axis::log("", values, text) } else { Axis::linear("", most, text) },
         rules,
         lines,

@@ -112,7 +112,7 @@ impl Axis {
     /// Percentiles up to `last`, which is below 100; at least to 99.9.
     pub(super) fn nines(label: &str, last: f64) -> Axis {
         let max = last.clamp(99.9, 99.999_999_9);
-        let named = [0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999].into_iter();
+        let named = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999].into_iter();
         let ticks = named.filter(|value| *value <= max + 1e-9).map(|value| (value, format!("{value}"))).collect();
         Axis { label: label.into(), scale: Scale::Nines, min: 0.0, max, ticks }
     }
@@ -237,6 +237,11 @@ impl Strip {
             r#"<rect class="{class}" x="0" y="15%" height="70%" width="{:.2}%" rx="2"/>"#,
             share.clamp(0.0, 1.0) * 100.0
         );
+    }
+
+    /// What there is does not end where the strip does.
+    pub(super) fn goes_on(&mut self) {
+        self.body.push_str(r#"<text class="on end" x="99%" y="72%">»</text>"#);
     }
 
     /// An upright line.

@@ -143,7 +143,7 @@ fn cell(case: &Case, (least, most): (f64, f64), out: &mut String) {
     let span = (most / least).ln();
     let share = if span > 0.0 { (case.entries_per_s / least).ln() / span } else { 1.0 };
     let floor =
-        case.floor.as_ref().map_or(String::new(), |floor| format!("<small>{}</small>", figures::percent(floor.share)));
+        case.floor.as_ref().map_or(String::new(), |floor| format!("<small>{}</small>", figures::of_floor(floor.share)));
     let marks = [(case.overloaded, "overloaded"), (!case.steady.steady, "not steady")];
     let marks: String = marks
         .iter()
@@ -174,7 +174,7 @@ fn line(view: &View<'_>, target: &str, group: &[&Case], axis: Axis, out: &mut St
     for (at, place) in places.iter().enumerate() {
         let Some(case) = group.iter().find(|case| axis.value(&case.spec) == *place) else { continue };
         let floor =
-            case.floor.as_ref().map_or(String::new(), |f| format!(", {} of the floor", figures::percent(f.share)));
+            case.floor.as_ref().map_or(String::new(), |f| format!(", {} of the floor", figures::of_floor(f.share)));
         let title = format!("{} {}: {} entries/s{floor}", axis.name(), place.1, figures::count(case.entries_per_s));
         points.push((at as f64, case.entries_per_s));
         dots.push(Dot { at: (at as f64, case.entries_per_s), title, visible: true });

@@ -148,6 +148,17 @@ fn what_was_not_measured_is_not_a_nought() {
 }
 
 #[test]
+fn a_flush_that_many_share_is_so_many_times_the_floor_and_no_percentage_of_it() {
+    let mut outcome = fixture::outcome();
+    let shared = outcome.cases.iter_mut().find(|case| case.spec.producers == 64).unwrap();
+    shared.floor.as_mut().unwrap().share = 55.4;
+    let page = page(&outcome).unwrap();
+    assert!(page.contains("<p class=\"big\">30 % to 96 %</p>"), "it is not the nearest to the device");
+    assert!(page.contains("1 case with many callers to a flush is beyond it: up to 55.4×"));
+    assert!(page.contains("<div class=\"num\">55.4×</div>") && page.contains(">»</text>"));
+}
+
+#[test]
 fn an_open_loop_has_a_solid_response_and_a_dashed_service() {
     let mut outcome = fixture::outcome();
     let dashed = |outcome: &Outcome| page(outcome).unwrap().matches("class=\"line s0 dashed\"").count();
