@@ -30,6 +30,7 @@ pub(crate) struct Progress {
 struct Counters {
     groups: AtomicU64,
     flushes: AtomicU64,
+    syscalls: AtomicU64,
     survived: AtomicU64,
 }
 
@@ -69,6 +70,16 @@ impl Progress {
     /// Flushes, and writes that carry one.
     pub(crate) fn count_flushes(&self, n: usize) {
         self.counters.flushes.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Takes note of how many calls into the kernel it were so far.
+    pub(crate) fn note_syscalls(&self, n: u64) {
+        self.counters.syscalls.store(n, Ordering::Relaxed);
+    }
+
+    /// Calls into the kernel for commits.
+    pub(crate) fn syscalls(&self) -> u64 {
+        self.counters.syscalls.load(Ordering::Relaxed)
     }
 
     /// The stretch of this disk's writing: each fence begins another.

@@ -312,6 +312,7 @@ impl Writer {
             self.progress.published.advance(group.after.tail.lsn);
         }
         self.advance_durable();
+        self.io.syscalls().into_iter().for_each(|n| self.progress.note_syscalls(n));
         for (mut reply, receipt) in answers {
             reply.send(Ok(receipt));
         }

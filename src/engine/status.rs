@@ -42,6 +42,8 @@ pub struct Status {
     pub groups: u64,
     /// Flushes asked of the device, writes that carry one among them.
     pub flushes: u64,
+    /// Calls into the kernel for commits: to write, to flush, and to wait for both. 0 where they are not counted (mmap).
+    pub syscalls: u64,
     /// Failed writes and flushes that were survived: fenced off, and written again elsewhere.
     pub failures_survived: u64,
     /// The last of them.
@@ -112,6 +114,7 @@ impl Engine {
             packed_bytes_saved: inner.keeper.packed_bytes_saved(),
             groups: inner.progress.groups(),
             flushes: inner.progress.flushes(),
+            syscalls: inner.progress.syscalls(),
             failures_survived,
             last_failure,
             role: inner.role,
@@ -123,7 +126,7 @@ impl Engine {
             durable_lsn: tip.lsn,
             durable_chain: tip.chain,
             io: inner.io,
-            flush: "write with RWF_DSYNC; fdatasync where a group has several blocks",
+            flush: "write with RWF_DSYNC; fdatasync for groups of more than eight blocks",
             durability: inner.level.name(),
             halted: inner.halted.lock().expect("no holder of this lock panics").clone(),
             warnings,

@@ -539,6 +539,17 @@ impl Queue {
         each_queue!(self, queue => queue.waker())
     }
 
+    /// Calls into the kernel so far, to write, to flush and to wait for both; `None` where they are not counted.
+    pub(crate) fn syscalls(&self) -> Option<u64> {
+        match self {
+            Queue::Uring(queue) => Some(queue.syscalls()),
+            Queue::Syscall(queue) => Some(queue.syscalls()),
+            Queue::Mmap(_) => None,
+            #[cfg(feature = "sim")]
+            Queue::Sim(_) => None,
+        }
+    }
+
     /// `uring`, `syscall`, `mmap` or `sim`.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -16,13 +16,15 @@ pub(crate) struct SyscallQueue {
     pool: Pool,
     done: Vec<Completion>,
     bell: Arc<Bell>,
+    /// Writes and flushes so far.
+    syscalls: u64,
     /// LOCK is held while there is a queue.
     _host: Host,
 }
 
 impl SyscallQueue {
     pub(crate) fn new(host: &Host) -> SyscallQueue {
-        SyscallQueue { pool: Pool::new(), done: Vec::new(), bell: Arc::default(), _host: host.clone() }
+        SyscallQueue { pool: Pool::new(), done: Vec::new(), bell: Arc::default(), syscalls: 0, _host: host.clone() }
     }
 
     pub(crate) fn pool(&mut self) -> &mut Pool {
@@ -42,7 +44,12 @@ impl SyscallQueue {
 
     fn complete(&mut self, token: Token, result: Result<()>) {
         assert!(self.done.iter().all(|other| other.token != token), "{token:?} is in flight already");
+        self.syscalls += 1;
         self.done.push(Completion { token, result });
+    }
+
+    pub(crate) fn syscalls(&self) -> u64 {
+        self.syscalls
     }
 
     pub(crate) fn in_flight(&self) -> usize {

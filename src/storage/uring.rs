@@ -274,6 +274,8 @@ pub(crate) struct UringQueue {
     wake_armed: bool,
     woken: bool,
     closing: bool,
+    /// Calls into the kernel so far.
+    syscalls: u64,
     pool: Pool,
     /// LOCK is held while there is a queue.
     host: Host,
@@ -300,6 +302,7 @@ impl UringQueue {
             wake_armed: false,
             woken: false,
             closing: false,
+            syscalls: 0,
             pool,
             host: host.clone(),
         })
@@ -333,8 +336,13 @@ impl UringQueue {
 
     pub(crate) fn write_now(&mut self, token: Token, file: &HostFile, offset: u64, slot: Slot, len: usize, sync: Sync) {
         let result = file.write_all(&slot.bytes()[..len], offset, sync);
+        self.syscalls += 1;
         self.pool.give(slot);
         self.ready.push(Completion { token, result });
+    }
+
+    pub(crate) fn syscalls(&self) -> u64 {
+        self.syscalls
     }
 
     /// Without a look at the ring, which is its thread's.
@@ -410,6 +418,7 @@ impl UringQueue {
             let Ok(ring) = &mut self.ring else { return };
             // While some of it has found no room in the queue, there is no time to sleep.
             let all_filled = self.backlog.is_empty();
+            self.syscalls += 1;
             match ring.submit_and_wait(if all_filled { want } else { 0 }) {
                 Ok(_) => {}
                 Err(error) if is(&error, Errno::INTR) => {}

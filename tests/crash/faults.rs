@@ -19,7 +19,7 @@ struct Shape {
     retain_bytes: Option<u64>,
     /// Appends at both durability levels, and flushes that nobody waits for.
     mixed: bool,
-    /// Every sixth batch has more blocks than are flushed one by one: a flush of its own covers it.
+    /// Two batches have more blocks than are flushed one by one: a flush of its own covers it.
     long: bool,
 }
 
@@ -63,7 +63,7 @@ fn run_with(faults: &[Fault], seed: u64, shape: Shape) -> Faulted {
         }
         let batch = match shape {
             Shape { mixed: true, .. } => batch_of_any_level(&mut random, number),
-            Shape { long: true, .. } if number % 6 == 2 => batch_of_many_blocks(number),
+            Shape { long: true, .. } if number % 12 == 2 => batch_of_many_blocks(number),
             _ => batch(&mut random, number),
         };
         mark_may_go(&disk, if shape.retain_bytes.is_some() { number } else { 0 });

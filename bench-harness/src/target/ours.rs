@@ -121,7 +121,11 @@ impl Target for OurLog {
 
     fn counters(&self) -> Counters {
         let status = self.log.status();
-        Counters { groups: Some(status.groups), flushes: Some(status.flushes), syscalls: None }
+        Counters {
+            groups: Some(status.groups),
+            flushes: Some(status.flushes),
+            syscalls: (status.syscalls > 0).then_some(status.syscalls),
+        }
     }
 
     fn read_first(&self) -> Result<()> {
