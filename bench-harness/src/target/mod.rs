@@ -7,6 +7,8 @@
 //! A target that cannot do what a case asks (batches, several in flight, reading back) says so before the case begins, and the case is
 //! left out with that reason. It never does something weaker in silence.
 
+#[cfg(feature = "net")]
+pub(crate) mod net;
 pub(crate) mod ours;
 
 use std::path::Path;
@@ -120,7 +122,11 @@ pub(crate) trait Kind: Sync {
 
 /// The ways to reach our own log.
 pub(crate) fn ours(fills_before: bool) -> Vec<Box<dyn Kind>> {
-    vec![Box::new(ours::Ours { fills_before })]
+    vec![
+        Box::new(ours::Ours { fills_before }),
+        #[cfg(feature = "net")]
+        net::ours(fills_before),
+    ]
 }
 
 /// Every kind that there is.
@@ -130,5 +136,8 @@ pub(crate) fn all(fills_before: bool) -> Vec<Box<dyn Kind>> {
 
 /// Other logs, as far as they were compiled in.
 pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
-    Vec::new()
+    let peers = Vec::new();
+    #[cfg(feature = "net")]
+    let peers = peers.into_iter().chain(net::peers()).collect();
+    peers
 }
