@@ -23,6 +23,8 @@ pub(crate) fn fresh(dir: &Path) -> Result<TempDir> {
 
 /// Gigabytes are not left behind because somebody had seen enough.
 fn interrupted() {
+    #[cfg(feature = "net")]
+    crate::target::net::kill_all();
     let folder = NOW.lock().expect("no holder of this lock panics").take();
     // Logs are still being written in it: a file that is made behind the first look is found by the second.
     let is_gone = folder.iter().all(|folder| (0..100).any(|_| std::fs::remove_dir_all(folder).is_ok()));

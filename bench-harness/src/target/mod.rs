@@ -7,6 +7,8 @@
 //! A target that cannot do what a case asks (batches, several in flight, reading back) says so before the case begins, and the case is
 //! left out with that reason. It never does something weaker in silence.
 
+#[cfg(feature = "net")]
+pub(crate) mod net;
 pub(crate) mod ours;
 #[cfg(feature = "peers")]
 pub(crate) mod peers;
@@ -122,7 +124,11 @@ pub(crate) trait Kind: Sync {
 
 /// The ways to reach our own log.
 pub(crate) fn ours(fills_before: bool) -> Vec<Box<dyn Kind>> {
-    vec![Box::new(ours::Ours { fills_before })]
+    vec![
+        Box::new(ours::Ours { fills_before }),
+        #[cfg(feature = "net")]
+        net::ours(fills_before),
+    ]
 }
 
 /// Every kind that there is.
@@ -131,13 +137,11 @@ pub(crate) fn all(fills_before: bool) -> Vec<Box<dyn Kind>> {
 }
 
 /// Other logs, as far as they were compiled in.
-#[cfg(feature = "peers")]
 pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
-    peers::kinds()
-}
-
-/// Other logs, as far as they were compiled in: none.
-#[cfg(not(feature = "peers"))]
-pub(crate) fn peers() -> Vec<Box<dyn Kind>> {
-    Vec::new()
+    let kinds = std::iter::empty::<Box<dyn Kind>>();
+    #[cfg(feature = "peers")]
+    let kinds = kinds.chain(peers::kinds());
+    #[cfg(feature = "net")]
+    let kinds = kinds.chain(net::peers());
+    kinds.collect()
 }

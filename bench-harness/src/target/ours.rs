@@ -39,7 +39,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// What the log keeps in this case; `None` is everything.
-    fn keep_bytes(&self, spec: &Spec) -> Option<u64> {
+    pub(super) fn keep_bytes(&self, spec: &Spec) -> Option<u64> {
         let in_flight =
             spec.payload_bytes * u64::from(spec.batch) * u64::from(spec.producers) * u64::from(spec.outstanding);
         let is_append = matches!(spec.kind.as_str(), "durable" | "written");
@@ -77,7 +77,7 @@ impl Kind for Ours {
 }
 
 /// Large batches until the log has what it keeps, and a little more: then its oldest segments have come back once.
-fn fill_before(log: &Engine, keep: u64) -> Result<()> {
+pub(super) fn fill_before(log: &Engine, keep: u64) -> Result<()> {
     let mut payloads = Payloads::new(0, 0, 1, BEFORE_ENTRY_BYTES);
     let mut in_flight = VecDeque::new();
     let mut bytes = 0;
