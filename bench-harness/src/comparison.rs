@@ -6,7 +6,7 @@
 //!                                                                   floor (the device alone), share of it
 //! ```
 //!
-//! A closed loop is judged by its entries a second. In an open loop those are given, so its p99 counts as well, with a threshold of its own.
+//! A closed loop is judged by its entries a second. In an open loop those are given, so its p99 counts as well, with its own threshold.
 //! A case that moved with its floor, at the same share of it, has not changed: the device has.
 //!
 //! Knows nothing of: files, how this is printed.

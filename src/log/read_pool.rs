@@ -4,8 +4,8 @@
 //!   take --> ReadBuf --filled--> Bytes, cut into blocks and entries --last one dropped--> back in the pool
 //! ```
 //!
-//! New memory of that size comes from the kernel, zeroed, with a page fault for each 4 KiB, and goes back to it: that cost more than to read
-//! and to verify what it holds (docs/PERFORMANCE.md). A small read has memory of its own size, so that an entry which somebody keeps
+//! New memory of that size comes from the kernel, zeroed, with a page fault for each 4 KiB, and goes back to it: that cost more than to
+//! read and to verify what it holds (docs/PERFORMANCE.md). A small read has memory of its own size, so that an entry which somebody keeps
 //! does not keep a large buffer with it.
 //!
 //! Layer: log. Knows nothing of what is read.

@@ -162,7 +162,8 @@ fn shares(view: &View<'_>, out: &mut String) {
     let _ = write!(
         out,
         "<section><h2>Percentage of the device's floor</h2><p class=\"sub\">What {whose} did, over what the device did alone, in the \
-         same folder, measured beside every round. The line is 100 %; a bar that goes on shares each flush among many callers.</p><div class=\"rows\">"
+         same folder, measured beside every round. The line is 100 %; a bar that goes on shares each flush among many \
+         callers.</p><div class=\"rows\">"
     );
     let most = own.iter().filter_map(|case| case.floor.as_ref()).map(|floor| floor.share).fold(1.0, f64::max);
     let scale = most.min(SHARE_SHOWN_MAX) * 1.02;

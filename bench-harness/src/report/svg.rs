@@ -206,11 +206,10 @@ impl Plot {
             let (x, y) = (self.x_of(dot.at.0), self.y_of(dot.at.1));
             let seen = if dot.visible { " seen" } else { "" };
             // The large circle is what is pointed at, the small one is what is seen.
-            let _ = write!(
-                out,
-                r#"<g class="dot {class}{seen}"><title>{}</title><circle class="hit" cx="{x:.1}" cy="{y:.1}" r="8"/><circle cx="{x:.1}" cy="{y:.1}" r="3"/></g>"#,
-                escape(&dot.title)
+            let circles = format!(
+                r#"<circle class="hit" cx="{x:.1}" cy="{y:.1}" r="8"/><circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#
             );
+            let _ = write!(out, r#"<g class="dot {class}{seen}"><title>{}</title>{circles}</g>"#, escape(&dot.title));
         }
     }
 

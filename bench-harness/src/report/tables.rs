@@ -60,7 +60,8 @@ fn figures_table(view: &View<'_>, out: &mut String) {
     if view.outcome.cases.is_empty() {
         return;
     }
-    out.push_str("<section><h2>All figures</h2><div class=\"scroll\"><table class=\"figures cases\"><thead><tr><th scope=\"col\">case</th>");
+    out.push_str("<section><h2>All figures</h2><div class=\"scroll\"><table class=\"figures cases\"><thead><tr>");
+    out.push_str("<th scope=\"col\">case</th>");
     for (name, title, _) in COLUMNS {
         let _ = write!(out, "<th scope=\"col\" title=\"{}\">{name}</th>", escape(title));
     }
