@@ -30,6 +30,7 @@ use keys::{Axis, Keys, Rate, Size, Time};
 /// The plans that come with the program; one can be named instead of a file.
 pub(crate) const BUNDLED: &[(&str, &str)] = &[
     ("canonical", include_str!("../../plans/canonical.toml")),
+    ("network", include_str!("../../plans/network.toml")),
     ("smoke", include_str!("../../plans/smoke.toml")),
     ("sweep", include_str!("../../plans/sweep.toml")),
 ];
