@@ -11,7 +11,7 @@
 use std::fmt;
 
 /// A count may move so far either way, in per cent. Less is a change, too: kept as it was, it would hide the next loss.
-pub(crate) const TOLERANCE_PERCENT: f64 = 2.0;
+pub(crate) const TOLERANCE_PERCENT: u64 = 2;
 
 const COUNTED_WITH: &str = "# counted with ";
 
@@ -70,9 +70,10 @@ impl Row {
         Some((now / before - 1.0) * 100.0)
     }
 
-    /// What is in one of the two only has moved.
+    /// What is in one of the two only has moved, and what was never counted.
     fn has_moved(&self) -> bool {
-        self.change_percent().is_none_or(|change| change.is_nan() || change.abs() > TOLERANCE_PERCENT)
+        let (Some(before), Some(now)) = (self.before, self.now) else { return true };
+        before == 0 || before.abs_diff(now) * 100 > before * TOLERANCE_PERCENT
     }
 }
 

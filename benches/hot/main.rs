@@ -77,8 +77,7 @@ fn find(name: &str) -> &'static Subject {
 
 #[divan::bench(args = SUBJECTS.iter().map(|subject| subject.name))]
 fn hot(bencher: divan::Bencher<'_, '_>, name: &str) {
-    let mut work = (find(name).prepare)();
-    bencher.bench_local(|| work());
+    bencher.bench_local((find(name).prepare)());
 }
 
 /// Counts every subject, and holds the counts against those that are kept, or keeps them.

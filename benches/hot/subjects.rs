@@ -243,8 +243,9 @@ fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made in the target directory")
 }
 
-fn open(path: &Path) -> Engine {
-    let options = Options { io: IoMode::Syscall, scrub: None, seed: Some(1), ..Options::default() };
+fn open(path: &Path, segment_bytes_first: u64) -> Engine {
+    let options =
+        Options { io: IoMode::Syscall, scrub: None, seed: Some(1), segment_bytes_first, ..Options::default() };
     Engine::open(path, options).expect("the log opens")
 }
 
@@ -255,7 +256,7 @@ fn append_to(log: &Engine, entries: &[Bytes]) {
 /// A caller who waits, with nobody else there: he commits in his own thread.
 fn append(n: usize) -> Work {
     let (folder, entries) = (folder(), vec![payload(256); n]);
-    let log = open(folder.path());
+    let log = open(folder.path(), 16 << 20);
     append_to(&log, &entries);
     Box::new(move || {
         let _alive = &folder;
@@ -265,7 +266,7 @@ fn append(n: usize) -> Work {
 
 fn read() -> Work {
     let folder = folder();
-    let log = open(folder.path());
+    let log = open(folder.path(), 16 << 20);
     append_to(&log, &vec![payload(256); 256]);
     Box::new(move || {
         let _alive = &folder;
@@ -274,12 +275,16 @@ fn read() -> Work {
     })
 }
 
-/// Looks at all that a killed process has left: its files as they stood while it ran.
+/// Looks at all that a killed process has left: its files as they stood while it ran. The blocks fill most of the first segment; the rest
+/// of it and two spares are searched for what may stand behind them.
 fn recovery_scan() -> Work {
     const BLOCKS: u64 = 200;
     let (alive, left) = (folder(), folder());
-    let log = open(alive.path());
+    let log = open(alive.path(), 1 << 20);
     (0..BLOCKS).for_each(|_| append_to(&log, &vec![payload(256); 10]));
+    while segments(alive.path()) < 3 {
+        std::thread::yield_now(); // another thread makes the spares
+    }
     copy_folder(alive.path(), left.path()).expect("a folder can be copied");
     drop(log);
     Box::new(move || {
@@ -288,6 +293,11 @@ fn recovery_scan() -> Work {
         assert!(found.is_ok() && found.entries == BLOCKS * 10, "{found:?}");
         black_box(viewer);
     })
+}
+
+fn segments(path: &Path) -> usize {
+    let names = path.join("wal").read_dir().expect("the log has its folder");
+    names.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().extension() == Some("seg".as_ref()))).count()
 }
 
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
