@@ -716,7 +716,7 @@ fn read(path: &str) -> String {
 /// Every Rust file of the repository. Files that a `#[cfg(test)] mod name;` brings in are tests from end to end.
 fn repository() -> Vec<Source> {
     let mut files = Vec::new();
-    for folder in ["src", "bin", "tests", "bench-harness", "examples"] {
+    for folder in ["src", "bin", "tests", "benches", "bench-harness", "examples"] {
         collect(&root().join(folder), &mut files);
     }
     files.sort();
