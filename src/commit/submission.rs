@@ -54,6 +54,19 @@ impl Payload {
         self.flags & entry_flags::FIRST != 0
     }
 
+    /// All payloads of a batch: entries that fit a block as they are, the fragments of larger ones.
+    pub(crate) fn all(entries: Vec<Bytes>, fragment_bytes_max: usize) -> Vec<Payload> {
+        let mut payloads = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if entry.len() <= fragment_bytes_max {
+                payloads.push(Payload::new(entry, entry_flags::WHOLE));
+            } else {
+                payloads.extend(Payload::cut(entry, fragment_bytes_max));
+            }
+        }
+        payloads
+    }
+
     /// Cuts an entry into fragments that each fit a block, at least one; an entry that fits is one whole payload.
     pub(crate) fn cut(entry: Bytes, fragment_bytes_max: usize) -> impl Iterator<Item = Payload> {
         let fragments = entry.len().div_ceil(fragment_bytes_max).max(1);

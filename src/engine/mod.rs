@@ -215,7 +215,7 @@ impl Engine {
         let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
         let (ticket, reply) = ticket();
         let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
-        let payloads = entries.into_iter().flat_map(|entry| Payload::cut(entry, fragment_bytes_max)).collect();
+        let payloads = Payload::all(entries, fragment_bytes_max);
         let AppendOptions { level, expect_offset } = options;
         let level = level.unwrap_or(self.inner.level);
         let append = Append { topic, payloads, n_entries, payload_bytes, level, expect_offset, staging: None, reply };
