@@ -13,6 +13,8 @@
 mod fjall;
 mod okaywal;
 mod raft_engine;
+#[cfg(feature = "peers-rocksdb")]
+mod rocksdb;
 #[cfg(test)]
 mod tests;
 mod walrus_rust;
@@ -33,6 +35,8 @@ pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
         Box::new(raft_engine::RaftEngine),
         Box::new(okaywal::OkayWal),
         Box::new(fjall::Fjall),
+        #[cfg(feature = "peers-rocksdb")]
+        Box::new(rocksdb::RocksDb),
     ]
 }
 

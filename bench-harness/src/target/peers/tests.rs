@@ -204,6 +204,8 @@ fn what_a_peer_refuses_it_gives_a_reason_for_and_does_not_open() {
         ("walrus-rust", Spec { payload_bytes: 10 << 20, ..durable() }),
         ("raft-engine", Spec { payload_bytes: 1 << 31, ..durable() }),
     ];
+    #[cfg(feature = "peers-rocksdb")]
+    let some_cannot = some_cannot.into_iter().chain([("RocksDB", Spec { producers: PRODUCERS_MAX + 1, ..durable() })]);
     for (name, spec) in some_cannot {
         let kinds = kinds();
         let named: Vec<_> = kinds.iter().filter(|kind| kind.name().starts_with(name)).collect();
