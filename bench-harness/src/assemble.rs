@@ -5,7 +5,7 @@
 use crate::cost::{self, Spent};
 use crate::floors::FloorKind;
 use crate::record::Times;
-use crate::result::{Case, Check, FloorShare, Round};
+use crate::result::{Case, Check, FloorShare, Round, Spec, Steady};
 use crate::round::mib_per_s;
 use crate::search::kept_up;
 use crate::session::{Entry, PlayedRound};
@@ -33,7 +33,7 @@ pub(crate) fn case(entry: Entry) -> Case {
         floor: floor.and_then(|floor| share(floor, &rounds, &spec)),
         response: response.latency().or_else(|| service.clone()),
         service,
-        steady: steady::of_case(rounds.iter().map(|round| steady::of_round(&round.intervals)).collect()),
+        steady: steadiness(&spec, &rounds),
         cost: cost::of_case(&spent, &spec),
         checks: checks(&played),
         overloaded: played.iter().any(|round| round.played.due.is_some_and(|due| !kept_up(due))),
@@ -44,13 +44,21 @@ pub(crate) fn case(entry: Entry) -> Case {
     }
 }
 
+/// Reading and opening have no window in which something could settle.
+fn steadiness(spec: &Spec, rounds: &[Round]) -> Steady {
+    if matches!(spec.kind.as_str(), "read" | "open") {
+        return Steady { steady: true, slope: None, halves: None, verdict: "one pass a round".into() };
+    }
+    steady::of_case(rounds.iter().map(|round| steady::of_round(&round.intervals)).collect())
+}
+
 fn all_times(rounds: &[PlayedRound], of: fn(&PlayedRound) -> &Times) -> Times {
     let mut all = Times::new();
     rounds.iter().for_each(|round| all.add(of(round)));
     all
 }
 
-fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &crate::result::Spec) -> Round {
+fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
     let PlayedRound { played, floors_per_s } = round;
     let measured = &played.measured;
     let times = if measured.response.count() > 0 { &measured.response } else { &measured.service };
@@ -72,7 +80,7 @@ fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &crate::result::Sp
     }
 }
 
-fn share(floor: FloorKind, rounds: &[Round], spec: &crate::result::Spec) -> Option<FloorShare> {
+fn share(floor: FloorKind, rounds: &[Round], spec: &Spec) -> Option<FloorShare> {
     let told = |of: fn(&Round) -> Option<f64>| {
         let values: Vec<f64> = rounds.iter().filter_map(of).collect();
         (!values.is_empty()).then(|| median(&values))

@@ -56,7 +56,9 @@ impl Kind for NetNode {
 
     fn open(&self, folder: &Path, spec: &Spec) -> Result<Box<dyn Target>> {
         let level = if spec.kind == "written" { Level::Written } else { Level::Durable };
-        let keep = Ours { fills_before: self.fills_before }.keep_bytes(spec);
+        // A follower that joins a log whose beginning is gone cannot follow it.
+        let fills_before = self.fills_before && spec.followers == 0;
+        let keep = Ours { fills_before }.keep_bytes(spec);
         let options = Options { io: spec.io.parse()?, level, retain_bytes: keep, ..Options::default() };
         if let Some(keep) = keep {
             let log = Engine::open(&leader_data(folder), options.clone()).context("opening the log to fill it")?;
