@@ -56,6 +56,12 @@ fn a_smoke_run_holds_its_invariants_and_leaves_nothing_behind() {
     {
         assert!(ids.iter().any(|id| id.contains(word)), "{word} of {ids:?}");
     }
+    if cfg!(feature = "net") {
+        let mirrored = cases.iter().find(|case| case["id"].as_str().unwrap().contains("net 1followers")).unwrap();
+        let of = |check: &&Value| check["name"] == "followers equal their leader";
+        assert!(mirrored["checks"].as_array().unwrap().iter().any(|check| of(&check) && check["ok"] == true));
+        assert!(number(&mirrored["lag"]["p50_us"]) > 0.0, "{}", mirrored["lag"]);
+    }
     cases.iter().for_each(check_case);
 
     let written: Value =

@@ -33,6 +33,9 @@ pub(super) fn object(server: &Server, follows: Option<&Lag>) -> Value {
         put("flush", log.flush.into());
         put("durability", log.durability.into());
         put("published_lsn", log.published_lsn.get().into());
+        put("groups", log.groups.into());
+        put("flushes", log.flushes.into());
+        put("syscalls", log.syscalls.into());
         put("halted", log.halted.into());
         put("failures_survived", log.failures_survived.into());
         put("last_failure", log.last_failure.into());

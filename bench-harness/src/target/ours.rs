@@ -26,10 +26,10 @@ const KEEP_BYTES_WIDE: u64 = 2 << 30;
 const WIDE_BYTES: u64 = 256 << 10;
 
 /// The topic of what is there before the load.
-const BEFORE: &str = "before";
-const BEFORE_BATCH: u32 = 16;
-const BEFORE_ENTRY_BYTES: u64 = 64 << 10;
-const BEFORE_IN_FLIGHT: usize = 8;
+pub(super) const BEFORE: &str = "before";
+pub(super) const BEFORE_BATCH: u32 = 16;
+pub(super) const BEFORE_ENTRY_BYTES: u64 = 64 << 10;
+pub(super) const BEFORE_IN_FLIGHT: usize = 8;
 
 /// walrus-node, embedded.
 pub(crate) struct Ours {
@@ -77,7 +77,7 @@ impl Kind for Ours {
 }
 
 /// Large batches until the log has what it keeps, and a little more: then its oldest segments have come back once.
-pub(super) fn fill_before(log: &Engine, keep: u64) -> Result<()> {
+fn fill_before(log: &Engine, keep: u64) -> Result<()> {
     let mut payloads = Payloads::new(0, 0, 1, BEFORE_ENTRY_BYTES);
     let mut in_flight = VecDeque::new();
     let mut bytes = 0;

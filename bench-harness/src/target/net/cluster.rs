@@ -17,7 +17,7 @@ use walrus_node::{IoMode, Node, NodeConfig, Options, Viewer};
 /// As `walrus-node serve` has it.
 const NODE_THREADS: usize = 2;
 /// How long a follower may take to have what its leader has.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(120);
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// A node, and the threads it runs on.
@@ -33,11 +33,6 @@ pub(super) struct Cluster {
     leader: Running,
     followers: Vec<Running>,
     io: IoMode,
-}
-
-/// Where the leader's log is, before there is a leader.
-pub(super) fn leader_data(folder: &Path) -> PathBuf {
-    folder.join("leader")
 }
 
 /// Threads for nodes or for clients.

@@ -1,7 +1,7 @@
 //! This log over the network: a leader, its followers, and producers that are its clients.
 //!
-//! The log of the leader is prepared as the embedded one is: filled up to its bound before the load, so that the window writes to segments
-//! that were written before. Followers get all of it, and the load begins when they have it.
+//! The log is prepared as the embedded one is: filled up to its bound before the load, so that the window writes to segments that were
+//! written before, on the leader and on every follower.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,19 +11,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use walrus_node::{BATCH_ENTRIES_MAX, Client, ClientError, Engine, IoMode, Level, Options, ReadStart};
+use walrus_node::{BATCH_ENTRIES_MAX, Client, ClientError, IoMode, Level, Options, ReadStart};
 
-use super::cluster::{Cluster, leader_data, runtime};
+use super::cluster::{Cluster, runtime};
 use super::probe::Probe;
 use super::session::NetProducer;
-use crate::payload::Turns;
+use crate::payload::{Payloads, Turns};
 use crate::result::{Check, Lag, OURS, Spec};
-use crate::target::ours::{Ours, fill_before};
-use crate::target::{Kind, Producer, ReadBack, Target};
+use crate::target::ours::{BEFORE, BEFORE_BATCH, BEFORE_ENTRY_BYTES, BEFORE_IN_FLIGHT, Ours};
+use crate::target::{Counters, Kind, Producer, ReadBack, Target};
 
 /// A producer has a session for each topic, and a node so many streams for each connection.
 const TOPICS_MAX: u32 = 64;
 const CLIENT_THREADS: usize = 2;
+/// The log is filled in so many parts, and one more: then its oldest segments have come back once.
+const FILL_PARTS: u64 = 4;
 
 /// walrus-node, by its protocol.
 pub(super) struct NetNode {
@@ -56,18 +58,15 @@ impl Kind for NetNode {
 
     fn open(&self, folder: &Path, spec: &Spec) -> Result<Box<dyn Target>> {
         let level = if spec.kind == "written" { Level::Written } else { Level::Durable };
-        // A follower that joins a log whose beginning is gone cannot follow it.
-        let fills_before = self.fills_before && spec.followers == 0;
-        let keep = Ours { fills_before }.keep_bytes(spec);
+        let keep = Ours { fills_before: self.fills_before }.keep_bytes(spec);
         let options = Options { io: spec.io.parse()?, level, retain_bytes: keep, ..Options::default() };
-        if let Some(keep) = keep {
-            let log = Engine::open(&leader_data(folder), options.clone()).context("opening the log to fill it")?;
-            fill_before(&log, keep).context("filling the log up to its bound before the load")?;
-            log.close()?;
-        }
         let cluster = Cluster::start(folder, &options, spec.followers)?;
         let clients = runtime(CLIENT_THREADS, "clients")?;
         let client = clients.block_on(Client::connect(&cluster.leader_address(), &cluster.client_tls()))?;
+        if let Some(keep) = keep {
+            fill_before(&cluster, &clients, &client, keep)
+                .context("filling the log up to its bound before the load")?;
+        }
         let probe = Mutex::new(match spec.followers {
             0 => None,
             _ => {
@@ -88,6 +87,36 @@ impl Kind for NetNode {
             given_away: AtomicU64::new(0),
         }))
     }
+}
+
+/// The same as for the embedded log. In parts that are smaller than what is kept, each of which has to be on the followers before the next
+/// one comes: a follower that does not find the blocks it needs has to begin anew.
+fn fill_before(cluster: &Cluster, clients: &Runtime, client: &Client, keep: u64) -> Result<()> {
+    let batch_bytes = BEFORE_ENTRY_BYTES * u64::from(BEFORE_BATCH);
+    let mut payloads = Payloads::new(0, 0, 1, BEFORE_ENTRY_BYTES);
+    for _part in 0..FILL_PARTS + 1 {
+        clients.block_on(fill_part(client, &mut payloads, keep / FILL_PARTS / batch_bytes))?;
+        cluster.caught_up()?;
+    }
+    Ok(())
+}
+
+async fn fill_part(client: &Client, payloads: &mut Payloads, batches: u64) -> Result<()> {
+    let (mut appender, mut acks) = client.append(BEFORE).await?;
+    let (mut batch, mut in_flight) = (Vec::new(), 0);
+    for _ in 0..batches {
+        payloads.fill(&mut batch, BEFORE_BATCH);
+        appender.send(&batch).await?;
+        in_flight += 1;
+        if in_flight == BEFORE_IN_FLIGHT {
+            appender.flush().await?;
+            acks.next().await?;
+            in_flight -= 1;
+        }
+    }
+    appender.finish().await?;
+    while acks.next().await?.is_some() {}
+    Ok(())
 }
 
 /// When the last acknowledgement of all was there.
@@ -152,7 +181,7 @@ impl Target for NetLog {
             format!("retain_bytes {mib} MiB, filled to {} MiB before the load", mib + mib / 4)
         });
         format!(
-            "io {}, {}; {}; QUIC with mutual TLS on loopback, one connection, a session a producer and topic; {} followers; nodes in this \
+            "io {}, {}; {}; QUIC with mutual TLS on loopback, one connection, a session a producer and topic; followers: {}; nodes in this \
              process, two threads each; {kept}",
             word("io"),
             word("durability"),
@@ -163,6 +192,16 @@ impl Target for NetLog {
 
     fn producer(&self, _number: u32) -> Result<Box<dyn Producer + '_>> {
         Ok(Box::new(NetProducer::new(self.clients.handle(), &self.client, &self.topics, &self.last_ack)))
+    }
+
+    fn counters(&self) -> Counters {
+        let status = self.cluster.leader_status();
+        let count = |key: &str| status[key].as_u64();
+        Counters {
+            groups: count("groups"),
+            flushes: count("flushes"),
+            syscalls: count("syscalls").filter(|calls| *calls > 0),
+        }
     }
 
     fn read_back(&self) -> Result<ReadBack> {
@@ -246,6 +285,25 @@ mod tests {
         assert!(!equal(&[end(7, "ab"), end(7, "ab"), end(6, "ab")]).0);
         let (ok, detail) = equal(&[end(7, "ab"), end(7, "cd")]);
         assert!(!ok && detail == "lsn 7, chain ab; 1 of 1 followers have another", "{detail}");
+    }
+
+    #[test]
+    fn a_log_that_gives_blocks_away_while_it_is_filled_keeps_its_follower() {
+        let (dir, keep) = (tempfile::tempdir().unwrap(), 16 << 20);
+        let segments = Options { segment_bytes_first: 2 << 20, segment_bytes_max: 4 << 20, ..Options::default() };
+        let cluster = Cluster::start(dir.path(), &Options { retain_bytes: Some(keep), ..segments }, 1).unwrap();
+        let clients = runtime(CLIENT_THREADS, "clients").unwrap();
+        let client = clients.block_on(Client::connect(&cluster.leader_address(), &cluster.client_tls())).unwrap();
+        fill_before(&cluster, &clients, &client, keep).unwrap();
+        // The keeper gives away in its own time.
+        let (told, patience) = (Instant::now(), Duration::from_secs(20));
+        while cluster.leader_status()["first_lsn"].as_u64().unwrap() <= 1 {
+            assert!(told.elapsed() < patience, "nothing was given away: {}", cluster.leader_status());
+            std::thread::yield_now();
+        }
+        assert!(equal(&cluster.ends()).0, "{:?}", cluster.ends());
+        clients.block_on(client.close());
+        cluster.stop().unwrap();
     }
 
     #[test]
