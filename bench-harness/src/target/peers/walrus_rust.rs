@@ -192,9 +192,8 @@ impl Target for Log {
         };
         let topics = if self.topic_a_thread { "a topic for each thread" } else { "topics shared by all threads" };
         let retries = self.retries.load(Ordering::Relaxed);
-        format!(
-            "{schedule}; {topics}; pwrite and io_uring (its default); refused (WouldBlock) and tried again: {retries}"
-        )
+        let way = if self.is_mapped { "mapped files" } else { "pwrite and io_uring (its default)" };
+        format!("{schedule}; {topics}; {way}; refused (WouldBlock) and tried again: {retries}")
     }
 
     fn producer(&self, number: u32) -> Result<Box<dyn Producer + '_>> {
