@@ -58,7 +58,7 @@ pub(crate) const FAILURE_FENCES_MAX: usize = 60;
 pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 32;
 
 /// Blocks of a group whose writes each carry a flush; a longer group is written plainly and flushed once. The device shares the flushes of
-/// what is in flight, and a flush that stands alone begins behind the last write, in a worker of the kernel (docs/PERFORMANCE.md).
+/// what is in flight, and a flush that stands alone begins behind the last write, in a worker of the kernel (docs/decisions/0006).
 pub(crate) const OWN_FLUSH_BLOCKS_MAX: usize = 8;
 
 /// Bytes waiting for the commit thread; beyond it `append` waits. Two group limits, and time for the producers.

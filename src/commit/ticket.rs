@@ -1,8 +1,8 @@
 //! The promise that an append will be answered, for threads and for tasks.
 //!
 //! A thread that waits sleeps, and to sleep and be woken costs it two system calls, a change of thread, and on a virtual machine the
-//! interrupt that starts an idle core: most of what an append from one of 64 threads costs (docs/PERFORMANCE.md). So where far more threads
-//! wait than there are cores, each lets the others go first a few times before it sleeps, and often finds its answer there.
+//! interrupt that starts an idle core: most of what an append from one of 64 threads costs (docs/decisions/0006). So where far more
+//! threads wait than there are cores, each lets the others go first a few times before it sleeps, and often finds its answer there.
 //!
 //! Layer: commit. Knows nothing of runtimes: a ticket is a plain `Future`.
 
@@ -108,7 +108,7 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// More threads than this wait: there is always one to go first. Fewer would keep cores busy that have nothing to do.
 static CROWD: LazyLock<usize> = LazyLock::new(|| 8 * thread::available_parallelism().map_or(1, usize::from));
 
-/// How often a thread of a crowd lets others go first. Eight brings 64 threads what fifty do (docs/PERFORMANCE.md).
+/// How often a thread of a crowd lets others go first. Eight brings 64 threads what fifty do (docs/decisions/0006).
 const YIELDS_MAX: u32 = 8;
 
 /// A thread that waits, and is counted.

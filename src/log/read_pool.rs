@@ -5,7 +5,7 @@
 //! ```
 //!
 //! New memory of that size comes from the kernel, zeroed, with a page fault for each 4 KiB, and goes back to it: that cost more than to
-//! read and to verify what it holds (docs/PERFORMANCE.md). A small read has memory of its own size, so that an entry which somebody keeps
+//! read and to verify what it holds (docs/decisions/0006). A small read has memory of its own size, so that an entry which somebody keeps
 //! does not keep a large buffer with it.
 //!
 //! Layer: log. Knows nothing of what is read.
@@ -69,8 +69,11 @@ impl DerefMut for ReadBuf {
 
 impl Drop for ReadBuf {
     fn drop(&mut self) {
+        if self.memory.len() != POOLED_BYTES {
+            return; // most reads are small: no lock for them
+        }
         let mut free = self.pool.free();
-        if self.memory.len() == POOLED_BYTES && free.len() < KEPT_MAX {
+        if free.len() < KEPT_MAX {
             free.push(std::mem::take(&mut self.memory));
         }
     }
