@@ -74,6 +74,13 @@ pub(crate) const WORTH_BYTES: usize = 16 << 10;
 /// Bytes of entries acknowledged as written that wait for a flush: they are kept in memory, to be written again if it fails.
 pub(crate) const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
+/// Blocks that callers may fill before the commit thread has written them: one that is being filled, one that is being written, and two for
+/// a commit thread that is late.
+pub(crate) const EARLY_SLOTS: usize = 4;
+/// Bytes of such a block on disk: 256 entries of 256 bytes, and as much again.
+pub(crate) const EARLY_BLOCK_BYTES_MAX: usize = 128 << 10;
+
+const _: () = assert!(EARLY_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX && EARLY_BLOCK_BYTES_MAX.is_multiple_of(ALIGN_MAX));
 const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);
 const _: () = assert!(TOPIC_NAME_BYTES_MAX <= u16::MAX as usize);
 /// Log bytes between the durable end and the planned one: no further group is submitted beyond. Twice what may wait for a flush, and with

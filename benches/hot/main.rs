@@ -33,6 +33,7 @@ mod lsn;
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "the engine uses the rest")]
 #[path = "../../src/commit"]
 mod commit {
+    pub(crate) mod early_block;
     pub(crate) mod error;
     pub(crate) mod plan;
     pub(crate) mod staging;

@@ -12,7 +12,7 @@ use super::writer::Writer;
 impl Writer {
     /// Commits an append, or gives it back as it was.
     pub(super) fn commit_alone(&mut self, submission: Submission) -> Result<(), Submission> {
-        if !self.is_idle() || !self.queue.is_idle() {
+        if !self.is_idle() || !self.queue.recall_unused(&mut self.next_offsets) {
             return Err(submission);
         }
         self.state.waiting.push_back(submission);

@@ -10,6 +10,7 @@
 //!
 //! Layer: commit. Uses `format`. Knows nothing of places, segments or devices.
 
+use super::early_block::EarlyBlock;
 use super::plan::{BlockShape, Content, Piece};
 use super::submission::{Append, Payload, Submission};
 use crate::format::block::{EntryIn, Head, PortableView, encode_portable, entry_flags};
@@ -39,6 +40,10 @@ impl BlockPlan {
                 out.copy_from_slice(view.bytes());
                 view.chain
             }
+            Content::Early(index) => {
+                let entries = early(taken, *index).entries();
+                encode_portable(out, log_id, &self.head, entries, self.shape.n_entries)
+            }
             Content::Topic(_) | Content::Reign(_) | Content::EndBatch(_) => {
                 let body = self.control.as_deref().expect("a control block has a body");
                 let (topic, sum) = (TopicId::CONTROL, payload_sum(body));
@@ -64,7 +69,11 @@ impl BlockPlan {
                 BlockMeta::of(&verbatim(taken, *index, *block, log_id), position, total_len)
             }
             content => {
-                let runs = if let Content::Entries(pieces) = content { runs_of(pieces, taken) } else { Vec::new() };
+                let runs = match content {
+                    Content::Entries(pieces) => runs_of(pieces, taken),
+                    Content::Early(index) => early(taken, *index).runs(),
+                    _ => Vec::new(),
+                };
                 let control = self.control.clone();
                 let body_len = self.shape.portable_len as u32;
                 BlockMeta { lsn, position, total_len, body_len, chain, ts_ns, kind, remaining, txn, runs, control }
@@ -77,6 +86,12 @@ impl BlockPlan {
 pub(crate) fn verbatim(taken: &[Submission], index: usize, block: usize, log_id: LogId) -> PortableView<'_> {
     let Submission::Verbatim(verbatim) = &taken[index] else { unreachable!("shaped from blocks") };
     PortableView::parse(&verbatim.blocks[block], log_id).expect("checked before it was queued")
+}
+
+/// A block that callers have filled.
+pub(crate) fn early(taken: &[Submission], index: usize) -> &EarlyBlock {
+    let Submission::Early(block) = &taken[index] else { unreachable!("shaped from an early block") };
+    block
 }
 
 impl Piece {

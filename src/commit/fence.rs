@@ -32,6 +32,7 @@ impl Writer {
     /// Survives a failure, or says why the log must halt; then everybody has been answered but those whose fate is not known.
     pub(super) fn fence_and_write_again(&mut self, failure: Failure) -> Result<(), Halt> {
         self.state.failure = Some(failure);
+        self.queue.stop_early();
         self.drain_completions();
         self.flush_what_lies_before();
         self.publish_ready();
@@ -154,6 +155,7 @@ impl Writer {
             if i >= published {
                 self.sink.publish(&group.blocks);
                 answers.extend(group.take_answers());
+                self.queue.early.free(group.early_slots.drain(..));
                 self.progress.published.advance(group.after.tail.lsn);
             }
             blocks.append(&mut group.blocks);

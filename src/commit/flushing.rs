@@ -20,7 +20,7 @@ const FOLLOWED_BYTES: u64 = 8 << 20;
 /// (32 MiB) flush them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushEvery {
-    /// So many entries.
+    /// So many entries, counted as their blocks are written.
     pub entries: Option<u64>,
     /// So long after the first that is not flushed.
     pub interval: Option<Duration>,

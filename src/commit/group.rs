@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::encode::{BlockPlan, verbatim};
+use super::encode::{BlockPlan, early, verbatim};
 use super::error::AppendError;
 use super::inflight::Durability;
 use super::next_tail::{NextTail, Room};
@@ -22,6 +22,7 @@ use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefiniti
 use crate::ids::TopicId;
 use crate::limits::OWN_FLUSH_BLOCKS_MAX;
 use crate::log::keeper::NoSpare;
+use crate::log::segment::Segment;
 use crate::log::tail::Tail;
 use crate::lsn::Lsn;
 use crate::storage::{Slot, Sync};
@@ -41,6 +42,7 @@ impl Writer {
             Ok(rooms) => rooms,
             // A leader's blocks follow each other: those queued behind rejected ones would not follow this log. Halted, it takes
             // none of them, and after a restart the follower asks for them again.
+            // What was acknowledged before it was written cannot be rejected either: it stays where it is until the next open.
             Err(NoSpare { reason, full: true }) if !self.holds_blocks(group.taken) => {
                 self.reject(group.taken, &AppendError::Full { reason });
                 // Offsets that were expected behind the rejected entries are not to be had any more.
@@ -54,7 +56,8 @@ impl Writer {
     }
 
     fn holds_blocks(&self, taken: usize) -> bool {
-        self.state.waiting.iter().take(taken).any(|submission| matches!(submission, Submission::Verbatim(_)))
+        let is_made = |submission: &Submission| matches!(submission, Submission::Verbatim(_) | Submission::Early(_));
+        self.state.waiting.iter().take(taken).any(is_made)
     }
 
     /// Answers those whose entries would not get the offset that they expect. What waits is taken in order, so the offsets are known
@@ -105,12 +108,7 @@ impl Writer {
                     break room;
                 }
                 if ahead == self.state.ahead.len() {
-                    self.progress.waits.begin(WaitsFor::Segment, (self.pace.now)());
-                    let spare = self.keeper.take_spare();
-                    self.progress.waits.end();
-                    let spare = spare?;
-                    self.segments.add(Arc::clone(&spare));
-                    self.state.ahead.push_back(spare);
+                    self.take_ahead()?;
                 }
                 next.go_on_into(Arc::clone(&self.state.ahead[ahead]));
                 ahead += 1;
@@ -119,6 +117,17 @@ impl Writer {
         }
         self.state.ahead.drain(..ahead);
         Ok(rooms)
+    }
+
+    /// Takes a segment that the log goes on into later.
+    pub(super) fn take_ahead(&mut self) -> Result<&Segment, NoSpare> {
+        self.progress.waits.begin(WaitsFor::Segment, (self.pace.now)());
+        let spare = self.keeper.take_spare();
+        self.progress.waits.end();
+        let spare = spare?;
+        self.segments.add(Arc::clone(&spare));
+        self.state.ahead.push_back(spare);
+        Ok(self.state.ahead.back().expect("pushed above"))
     }
 
     // -- writing ----------------------------------------------------------------------------------------------------------
@@ -136,6 +145,7 @@ impl Writer {
         let receipts = vec![Receipt { first_offset: 0, last_offset: 0, lsn: self.planned.tail.lsn }; taken.len()];
         self.state.in_flight.open(durability, taken, receipts, after);
         self.progress.count_group();
+        self.state.may_lend |= !group.wants_flush;
         let ts_ns = (self.clock)().max(self.planned.tail.ts_ns);
         for (shape, room) in group.blocks.into_iter().zip(rooms) {
             self.write_block(shape, room, ts_ns, durability)?;
@@ -159,6 +169,7 @@ impl Writer {
         let portable = &mut self.io.slot_bytes(&mut slot)[ENVELOPE_BYTES..][..plan.shape.portable_len];
         let chain = plan.encode(portable, self.log_id, &group.taken);
         let meta = plan.meta(chain, room.position, len, &group.taken, self.log_id);
+        self.last_entries = meta.n_entries();
         let tail = &mut self.planned.tail;
         (tail.lsn, tail.chain, tail.ts_ns) = (meta.lsn.next(), chain, meta.ts_ns);
         let portable_len = plan.shape.portable_len;
@@ -249,6 +260,14 @@ impl Writer {
                 let (kind, body, receipt) = self.end_batch(&taken[*index], lsn);
                 receipts[*index] = receipt;
                 (head.kind, control) = (kind, Some(body));
+            }
+            Content::Early(index) => {
+                let block = early(taken, *index);
+                assert_eq!(block.lsn, lsn, "nothing else is planned while the plan is lent");
+                group.early_slots.extend(block.slot);
+                self.state.callers_in_a_row = block.n_entries() > 1;
+                head.epoch = block.epoch.unwrap_or(self.epoch);
+                receipts[*index].lsn = lsn;
             }
             Content::Verbatim(index, block) => {
                 let view = verbatim(taken, *index, *block, self.log_id);

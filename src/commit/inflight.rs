@@ -55,6 +55,8 @@ pub(crate) struct Group {
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) plans: Vec<BlockPlan>,
     pub(crate) blocks: Vec<BlockMeta>,
+    /// Slots of shared memory that its blocks came from: they are needed until it is written.
+    pub(crate) early_slots: Vec<usize>,
     /// The log's tail once this group is published.
     pub(crate) after: NextTail,
 }
@@ -193,6 +195,7 @@ impl InFlight {
             receipts,
             plans: Vec::new(),
             blocks: Vec::new(),
+            early_slots: Vec::new(),
             after,
         });
     }

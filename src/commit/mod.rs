@@ -6,7 +6,8 @@
 //!   tickets <--complete-- watermark <--advance-- sink <--publish, in order-- groups in flight <--done--'
 //! ```
 //!
-//! A caller who would only wait may find the thread idle: then he commits himself (`committer`).
+//! A caller who would only wait may find the thread idle: then he commits himself (`committer`). And where an entry needs no flush, it is
+//! acknowledged before it has a block at all (`early`).
 //!
 //! Natural batching: the thread takes what is waiting and never waits for more. Nothing in flight: it submits at once.
 //! Otherwise several groups overlap, and are acknowledged in order.
@@ -20,6 +21,8 @@
 pub(crate) mod alarm;
 pub(crate) mod alone;
 pub(crate) mod committer;
+pub(crate) mod early;
+pub(crate) mod early_block;
 pub(crate) mod encode;
 pub(crate) mod error;
 pub(crate) mod fence;

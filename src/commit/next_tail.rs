@@ -61,6 +61,12 @@ impl NextTail {
         Some(Room { position, segment: Arc::clone(segment) })
     }
 
+    /// How many blocks of `block_bytes` there is room for in this segment.
+    pub(crate) fn room_for(&self, block_bytes: usize) -> usize {
+        let segment = self.segment.as_ref().filter(|segment| !segment.header.packed);
+        segment.map_or(0, |segment| segment.room_behind(self.tail.position.offset(), block_bytes))
+    }
+
     /// Moves to the start of the next segment.
     pub(crate) fn go_on_into(&mut self, segment: Arc<Segment>) {
         assert!(self.segment.as_ref().is_none_or(|full| full.number() < segment.number()));

@@ -49,6 +49,8 @@ pub(crate) enum Content {
     EndBatch(usize),
     /// A leader's block: which submission, which of its blocks.
     Verbatim(usize, usize),
+    /// A block that callers have filled: which submission.
+    Early(usize),
 }
 
 /// One block to be.
@@ -118,6 +120,10 @@ pub(crate) fn shape(waiting: &VecDeque<Submission>, limit: BlockLimit) -> GroupS
             }
             Submission::NewReign(_) => shaper.control(Content::Reign(index), Reign::BYTES),
             Submission::Flush(_) => {}
+            Submission::Early(block) => {
+                let n = block.n_entries();
+                shaper.whole_block(Content::Early(index), n, portable_len(n, block.payload_bytes()), 0);
+            }
             Submission::Verbatim(verbatim) => {
                 for (block, bytes) in verbatim.blocks.iter().enumerate() {
                     shaper.whole_block(Content::Verbatim(index, block), 0, bytes.len(), 0);

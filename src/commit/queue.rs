@@ -5,11 +5,15 @@
 //! Wake-ups are few: a thread that waits for work is woken by the first push; one that waits for the device only when enough has
 //! gathered to be worth a group of its own (it looks by itself at every completion).
 //!
+//! What callers have filled while the plan was lent to them ([`Early`]) comes before everything that is pushed, so both are looked at under
+//! this lock: a push stops the lending, and nothing is lent while something waits.
+//!
 //! Layer: commit. Knows nothing of what the submissions mean.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+use super::early::{Early, Next};
 use super::error::AppendError;
 use super::submission::Submission;
 use crate::limits::{QUEUE_BYTES_MAX, QUEUE_SUBMISSIONS_MAX, WORTH_BYTES, WORTH_ENTRIES};
@@ -32,6 +36,7 @@ pub(crate) struct Queue {
     room: Condvar,
     waker: Waker,
     bounds: QueueBounds,
+    pub(crate) early: Early,
 }
 
 /// How much may wait for the commit thread before an append waits for room, or is [busy](AppendError::Busy).
@@ -63,7 +68,8 @@ impl Queue {
     pub(crate) fn new(waker: Waker, bounds: QueueBounds) -> Queue {
         let state =
             State { waiting: VecDeque::new(), entries: 0, bytes: 0, asleep: Asleep::No, callers_wait: 0, closed: None };
-        Queue { state: Mutex::new(state), room: Condvar::new(), waker, bounds }
+        let early = Early::new(waker.clone());
+        Queue { state: Mutex::new(state), room: Condvar::new(), waker, bounds, early }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,6 +106,7 @@ impl Queue {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
+        self.early.stop();
         state.entries += submission.entries();
         state.bytes += submission.bytes();
         state.waiting.push_back(submission);
@@ -116,11 +123,18 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves everything that waits to `to`; with `only_if_worth`, only if it makes a group worth its write. Returns whether it did.
-    pub(crate) fn drain(&self, to: &mut VecDeque<Submission>, only_if_worth: bool) -> bool {
+    /// Moves everything that waits to `to`; with `only_if_worth`, only if it makes a group worth its write. Returns whether there is
+    /// anything. With what was pushed, or when nothing more will be, the `offsets` come back that were lent.
+    pub(crate) fn drain(&self, to: &mut VecDeque<Submission>, offsets: &mut Vec<u64>, only_if_worth: bool) -> bool {
         let mut state = self.lock();
-        if state.waiting.is_empty() || only_if_worth && !state.is_worth_a_group() && state.closed.is_none() {
-            return false;
+        let closed = state.closed.is_some();
+        let pushed = !state.waiting.is_empty() && (!only_if_worth || state.is_worth_a_group() || closed);
+        let early = match pushed || closed {
+            true => self.early.recall(to, offsets),
+            false => self.early.take(to, !only_if_worth),
+        };
+        if !pushed {
+            return early;
         }
         to.append(&mut state.waiting);
         (state.entries, state.bytes) = (0, 0);
@@ -135,7 +149,7 @@ impl Queue {
         let mut state = self.lock();
         let awake = match asleep {
             Asleep::No => true,
-            Asleep::ForWork => !state.waiting.is_empty() || state.closed.is_some(),
+            Asleep::ForWork => !state.waiting.is_empty() || state.closed.is_some() || !self.early.sleep(),
             Asleep::ForTheDevice => state.is_worth_a_group(),
         };
         state.asleep = if awake { Asleep::No } else { asleep };
@@ -144,11 +158,45 @@ impl Queue {
 
     pub(crate) fn awake(&self) {
         self.lock().asleep = Asleep::No;
+        self.early.awake();
+    }
+
+    /// Lends the plan to the callers, if nothing waits. False: it stays with the commit thread.
+    pub(crate) fn lend(&self, next: Next, offsets: &mut Vec<u64>) -> bool {
+        let state = self.lock();
+        let idle = state.closed.is_none() && state.waiting.is_empty();
+        if idle {
+            self.early.lend(next, std::mem::take(offsets));
+        }
+        idle
+    }
+
+    /// Stops what is lent: nothing is to be acknowledged on it any more.
+    pub(crate) fn stop_early(&self) {
+        let _state = self.lock();
+        self.early.stop();
+    }
+
+    /// Takes back what was lent, if nothing waits here and nothing has been made of it. False: there is something to write first.
+    pub(crate) fn recall_unused(&self, offsets: &mut Vec<u64>) -> bool {
+        let state = self.lock();
+        if state.closed.is_some() || !state.waiting.is_empty() {
+            return false;
+        }
+        self.early.stop();
+        let unused = self.early.is_empty();
+        if unused {
+            self.early.recall(&mut VecDeque::new(), offsets);
+        }
+        unused
     }
 
     /// Takes nothing more; what waits is still drained. The first reason stands.
     pub(crate) fn close(&self, reason: AppendError) {
-        self.lock().closed.get_or_insert(reason);
+        let mut state = self.lock();
+        self.early.stop();
+        state.closed.get_or_insert(reason);
+        drop(state);
         self.room.notify_all();
         self.waker.wake();
     }
@@ -156,13 +204,13 @@ impl Queue {
     /// Whether nothing waits, and the queue takes more.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.closed.is_none() && state.waiting.is_empty()
+        state.closed.is_none() && state.waiting.is_empty() && self.early.is_empty()
     }
 
     /// Whether nothing waits and nothing more will come.
     pub(crate) fn is_drained(&self) -> bool {
         let state = self.lock();
-        state.closed.is_some() && state.waiting.is_empty()
+        state.closed.is_some() && state.waiting.is_empty() && self.early.is_empty()
     }
 }
 

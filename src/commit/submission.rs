@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
+use super::early_block::EarlyBlock;
 use super::staging::Staging;
 use super::ticket::{Outcome, Reply};
 use crate::format::block::entry_flags;
@@ -154,6 +155,7 @@ impl Submission {
         match self {
             Submission::Append(append) => append.level,
             Submission::EndBatch(end) => end.level,
+            Submission::Early(block) => block.level,
             Submission::NewReign(_) | Submission::Verbatim(_) | Submission::Flush(_) => Level::Durable,
         }
     }
@@ -188,6 +190,8 @@ pub(crate) enum Submission {
     NewReign(NewReign),
     Verbatim(Verbatim),
     Flush(Flush),
+    /// A block of entries that have been acknowledged.
+    Early(EarlyBlock),
 }
 
 impl Submission {
@@ -195,6 +199,7 @@ impl Submission {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Submission::Append(append) => append.payload_bytes,
+            Submission::Early(block) => block.payload_bytes(),
             Submission::EndBatch(_) | Submission::NewReign(_) | Submission::Flush(_) => 0,
             Submission::Verbatim(verbatim) => verbatim.blocks.iter().map(Bytes::len).sum(),
         }
@@ -204,6 +209,7 @@ impl Submission {
     pub(crate) fn entries(&self) -> usize {
         match self {
             Submission::Append(append) => append.payloads.len(),
+            Submission::Early(block) => block.n_entries(),
             Submission::EndBatch(_) | Submission::NewReign(_) => 1,
             Submission::Verbatim(verbatim) => verbatim.blocks.len() * 32,
             // Somebody waits for what lies before it: that is worth a group.
@@ -225,7 +231,7 @@ impl Submission {
         match self {
             Submission::Append(append) => append.expect_offset,
             Submission::EndBatch(end) => end.expect_offset,
-            Submission::NewReign(_) | Submission::Verbatim(_) | Submission::Flush(_) => None,
+            Submission::NewReign(_) | Submission::Verbatim(_) | Submission::Flush(_) | Submission::Early(_) => None,
         }
     }
 
@@ -235,7 +241,8 @@ impl Submission {
             | Submission::EndBatch(EndBatch { reply, .. })
             | Submission::NewReign(NewReign { reply, .. })
             | Submission::Verbatim(Verbatim { reply, .. })
-            | Submission::Flush(Flush { reply }) => reply,
+            | Submission::Flush(Flush { reply })
+            | Submission::Early(EarlyBlock { reply, .. }) => reply,
         }
     }
 

@@ -34,7 +34,14 @@ pub type Outcome = Result<Receipt, AppendError>;
 #[must_use = "an append is durable only when its ticket says so"]
 #[derive(Debug)]
 pub struct Ticket {
-    cell: Arc<Cell>,
+    state: Promise,
+}
+
+#[derive(Debug)]
+enum Promise {
+    /// Nobody had to be waited for.
+    Kept(Receipt),
+    Open(Arc<Cell>),
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +68,14 @@ pub(crate) struct Reply {
 /// A ticket and its other end.
 pub(crate) fn ticket() -> (Ticket, Reply) {
     let cell = Arc::new(Cell::default());
-    (Ticket { cell: Arc::clone(&cell) }, Reply { cell: Some(cell) })
+    (Ticket { state: Promise::Open(Arc::clone(&cell)) }, Reply { cell: Some(cell) })
+}
+
+impl From<Receipt> for Ticket {
+    /// A ticket for what is done already.
+    fn from(receipt: Receipt) -> Ticket {
+        Ticket { state: Promise::Kept(receipt) }
+    }
 }
 
 impl Reply {
@@ -90,6 +104,13 @@ impl Drop for Reply {
 impl Cell {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        match &*self.lock() {
+            State::Answered(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
     }
 
     fn answer(&self, outcome: Outcome) {
@@ -138,18 +159,22 @@ impl Ticket {
     /// # Errors
     /// As [`AppendError`] says; only `Indeterminate` leaves open whether the entries are in the log.
     pub fn wait(self) -> Outcome {
-        if let Some(outcome) = self.try_outcome() {
+        let cell = match &self.state {
+            Promise::Kept(receipt) => return Ok(*receipt),
+            Promise::Open(cell) => cell,
+        };
+        if let Some(outcome) = cell.outcome() {
             return outcome;
         }
         let waits = Waits::begin();
         for _ in 0..waits.yields() {
             thread::yield_now();
-            if let Some(outcome) = self.try_outcome() {
+            if let Some(outcome) = cell.outcome() {
                 return outcome;
             }
         }
         loop {
-            match &mut *self.cell.lock() {
+            match &mut *cell.lock() {
                 State::Answered(outcome) => return outcome.clone(),
                 state => *state = State::ThreadWaits(thread::current()),
             }
@@ -159,9 +184,9 @@ impl Ticket {
 
     /// The answer, if it is there already.
     pub fn try_outcome(&self) -> Option<Outcome> {
-        match &*self.cell.lock() {
-            State::Answered(outcome) => Some(outcome.clone()),
-            _ => None,
+        match &self.state {
+            Promise::Kept(receipt) => Some(Ok(*receipt)),
+            Promise::Open(cell) => cell.outcome(),
         }
     }
 }
@@ -170,7 +195,11 @@ impl Future for Ticket {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.cell.lock();
+        let cell = match &self.state {
+            Promise::Kept(receipt) => return Poll::Ready(Ok(*receipt)),
+            Promise::Open(cell) => cell,
+        };
+        let mut state = cell.lock();
         if let State::Answered(outcome) = &*state {
             return Poll::Ready(outcome.clone());
         }

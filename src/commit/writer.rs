@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use super::early::Next;
 use super::error::AppendError;
 use super::flushing::{Flushing, Pace};
 use super::inflight::InFlight;
@@ -22,7 +23,7 @@ use super::queue::{Asleep, Queue};
 use super::submission::Submission;
 use super::waits::WaitsFor;
 use crate::ids::{Epoch, Incarnation, LogId, RunId};
-use crate::limits::{GROUPS_IN_FLIGHT_MAX, NOT_DURABLE_BYTES_MAX};
+use crate::limits::{EARLY_SLOTS, GROUPS_IN_FLIGHT_MAX, NOT_DURABLE_BYTES_MAX};
 use crate::log::keeper::{Keeper, Published};
 use crate::log::meta::Sink;
 use crate::log::segment::Segment;
@@ -47,8 +48,11 @@ pub(crate) struct Writer {
     pub(crate) incarnation: Incarnation,
     pub(crate) epoch: Epoch,
     pub(crate) run_id: RunId,
-    /// The next offset of each topic by number, as planned. Index 0 is the control topic's, which has no offsets.
+    /// The next offset of each topic by number, as planned. Index 0 is the control topic's, which has no offsets. Empty while they are lent
+    /// to callers.
     pub(crate) next_offsets: Vec<u64>,
+    /// How many entries begin in the block that was planned last.
+    pub(crate) last_entries: u32,
     /// The tail behind everything planned, and the durable one.
     pub(crate) planned: NextTail,
     pub(crate) durable: NextTail,
@@ -72,6 +76,10 @@ pub(crate) struct WriterState {
     pub(super) failure: Option<Failure>,
     /// What has ended the log in a caller's thread; the commit thread carries it out.
     pub(super) halt: Option<Halt>,
+    /// Entries have come that nobody waits to be flushed: more of them may be taken without this thread.
+    pub(super) may_lend: bool,
+    /// The last early block had more than one entry.
+    pub(super) callers_in_a_row: bool,
     /// A caller commits in its own thread: writes are made there and then.
     pub(super) alone: bool,
 }
@@ -109,7 +117,7 @@ impl Drop for LastWords {
             let reason = "the commit thread panicked".to_owned();
             self.queue.close(AppendError::Halted { reason: reason.clone() });
             // Dropped unanswered, a submission answers by itself that nothing is known of it.
-            self.queue.drain(&mut VecDeque::new(), false);
+            self.queue.drain(&mut VecDeque::new(), &mut Vec::new(), false);
             self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
             self.progress.end();
         }
@@ -179,10 +187,11 @@ impl Writer {
                 return Ok(Pause::Ended);
             }
             self.flush_what_is_due(closing);
-            if idle && self.io.in_flight() == 0 && self.queue.sleep(Asleep::ForWork) {
+            let callers_come = idle && self.state.callers_in_a_row && self.queue.early.linger(self.planned.tail.lsn);
+            if idle && !callers_come && self.io.in_flight() == 0 && self.queue.sleep(Asleep::ForWork) {
                 return Ok(Pause::Idle);
             }
-            self.wait_for_something()?;
+            self.wait_for_something(callers_come)?;
             self.publish_ready();
         }
     }
@@ -192,7 +201,7 @@ impl Writer {
         while self.state.failure.is_none() && !self.is_full() {
             if self.state.waiting.is_empty() {
                 let only_if_worth = !self.state.in_flight.is_empty() && !self.state.completed;
-                if !self.queue.drain(&mut self.state.waiting, only_if_worth) {
+                if !self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, only_if_worth) {
                     return Ok(());
                 }
                 self.refuse_unexpected_offsets();
@@ -212,14 +221,57 @@ impl Writer {
         self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX || behind >= NOT_DURABLE_BYTES_MAX
     }
 
-    fn wait_for_something(&mut self) -> Result<(), Halt> {
+    /// Lends the plan to callers whose entries need no flush, as far as there is room in this segment. Only while everything is published:
+    /// an entry that is acknowledged must not lie behind one that may yet be rolled back.
+    pub(super) fn lend_to_callers(&mut self) {
+        let state = &self.state;
+        let well = state.failure.is_none() && state.halt.is_none();
+        let idle = state.in_flight.is_empty() && state.waiting.is_empty();
+        let is_lent = self.next_offsets.is_empty();
+        if !(state.may_lend && well && idle) || is_lent {
+            return;
+        }
+        let Some(blocks) = self.room_to_lend() else { return };
+        let next = Next { lsn: self.planned.tail.lsn, last_entries: self.last_entries, blocks };
+        if blocks > 0 && self.queue.lend(next, &mut self.next_offsets) {
+            self.state.may_lend = false;
+        }
+    }
+
+    /// Blocks that callers have filled are written: they may fill others.
+    pub(super) fn free_early(&mut self, slots: Vec<usize>) {
+        if slots.is_empty() {
+            return;
+        }
+        self.queue.early.free(slots.into_iter());
+        if self.next_offsets.is_empty()
+            && let Some(blocks) = self.room_to_lend()
+        {
+            self.queue.early.extend(self.planned.tail.lsn, blocks);
+        }
+    }
+
+    /// How many blocks that callers fill have room in this segment, and in those ahead; one is taken ahead before the room ends.
+    fn room_to_lend(&mut self) -> Option<usize> {
+        let block_bytes = self.queue.early.block_bytes()?;
+        let ahead = &self.state.ahead;
+        let blocks = self.planned.room_for(block_bytes)
+            + ahead.iter().map(|segment| segment.room_for(block_bytes)).sum::<usize>();
+        if blocks >= 2 * EARLY_SLOTS || !ahead.is_empty() {
+            return Some(blocks);
+        }
+        let more = self.take_ahead().map_or(0, |segment| segment.room_for(block_bytes)); // none: the queue will tell why
+        Some(blocks + more)
+    }
+
+    fn wait_for_something(&mut self, callers_come: bool) -> Result<(), Halt> {
         let asleep = match self.state.in_flight.is_empty() {
             true => Asleep::ForWork,
             false => Asleep::ForTheDevice,
         };
         // Nothing more will come and a flush is under way: it is waited for, not asked about again and again.
         let only_the_device = || self.queue.is_drained() && self.io.in_flight() > 0;
-        if self.is_full() || self.queue.sleep(asleep) || only_the_device() {
+        if self.is_full() || !callers_come && (self.queue.sleep(asleep) || only_the_device()) {
             self.wait_for_the_queue();
             self.queue.awake();
         } else {
@@ -303,16 +355,19 @@ impl Writer {
     ///
     /// Indexes first, then the ends, then the callers: whoever hears of an append can read it.
     pub(super) fn publish_ready(&mut self) {
-        let mut answers = Vec::new();
+        let (mut answers, mut early_slots) = (Vec::new(), Vec::new());
         while let Some(group) = self.state.in_flight.publish_next() {
             self.segments.publish(&group.blocks);
             self.sink.publish(&group.blocks);
             self.state.flushing.published(group, &self.pace);
             answers.extend(group.take_answers());
+            early_slots.append(&mut group.early_slots);
             self.progress.published.advance(group.after.tail.lsn);
         }
         self.advance_durable();
+        self.free_early(early_slots);
         self.io.syscalls().into_iter().for_each(|n| self.progress.note_syscalls(n));
+        self.lend_to_callers(); // before the answers: who has one comes with the next entry
         for (mut reply, receipt) in answers {
             reply.send(Ok(receipt));
         }
@@ -358,7 +413,7 @@ impl Writer {
 
     /// Refuses what waits. The superblock stays as it is: the next open must look for itself.
     pub(super) fn end_halted(&mut self, reason: String) {
-        self.queue.drain(&mut self.state.waiting, false);
+        self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, false);
         self.reject(self.state.waiting.len(), &AppendError::Halted { reason });
         let _ = self.keeper.stop(false);
     }

@@ -22,9 +22,11 @@ use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
 use crate::format::superblock::Role;
 use crate::ids::{LogId, NodeId, RunId};
+use crate::log::early::{self, End, FoundBlock};
 use crate::log::keeper::{Keeper, Kept, Policy, Published, Retention, SegmentSizes};
+use crate::log::meta::BlockMeta;
 use crate::log::open::{Writable, create, make_writable};
-use crate::log::recovery::{Contents, OpenError, Parts, open_parts};
+use crate::log::recovery::{Contents, OpenError, Parts, Recovered, open_parts};
 use crate::log::scrub::Scrub;
 use crate::log::segments::{Beginning, Segments};
 use crate::storage::{Access, Disk};
@@ -70,10 +72,13 @@ pub(super) fn open_disk(disk: Disk, options: Options, purpose: As) -> Result<Eng
     }
     // Before anything is changed: a damaged file of cursors refuses the open as a damaged log does.
     let cursors = CursorFile::load(&disk, recovered.superblock.now.log_id)?;
+    let mut next_offsets = index.next_offsets();
+    let found = found_or_set_aside(&disk, purpose, &recovered, &index, &mut next_offsets)?;
     let run_id = matches!(purpose, As::Leader).then(|| RunId::new(entropy.next_u128()));
     let writable = make_writable(&disk, recovered, run_id, wall_clock_ns())?;
-    cursors.lower_to_ends(|topic| index.topic(topic).map_or(0, |topic| topic.next_offset())).map_err(not_lowered)?;
-    start(disk, options, purpose, writable, Derived { index, cursors, beginning }, entropy)
+    let end = |topic: &str| index.topic(topic)?.slot.id().map(|id| next_offsets[id.get() as usize]);
+    cursors.lower_to_ends(|topic| end(topic).unwrap_or(0)).map_err(not_lowered)?;
+    start(disk, options, purpose, writable, Derived { index, cursors, beginning, next_offsets, found }, entropy)
 }
 
 /// What was read beside the segments.
@@ -81,6 +86,33 @@ struct Derived {
     index: Arc<Index>,
     cursors: CursorFile,
     beginning: Beginning,
+    /// Of each topic, behind what was found.
+    next_offsets: Vec<u64>,
+    /// What an earlier reign acknowledged, and is not in the log.
+    found: Vec<FoundBlock>,
+}
+
+/// What an earlier reign acknowledged and had no time to write. A follower takes its leader's blocks and no others.
+fn found_or_set_aside(
+    disk: &Disk,
+    purpose: As,
+    recovered: &Recovered,
+    index: &Index,
+    next_offsets: &mut [u64],
+) -> Result<Vec<FoundBlock>, OpenError> {
+    let superblock = &recovered.superblock.now;
+    match purpose {
+        As::Leader => {
+            let Some(reign) = index.history().lineage.last().cloned() else { return Ok(Vec::new()) };
+            let last_entries = recovered.last_segment.blocks.last().map_or(0, BlockMeta::n_entries);
+            let (log_id, lsn) = (superblock.log_id, recovered.tail.lsn);
+            early::load(disk, &End { log_id, epoch: reign.epoch, lsn, last_entries }, next_offsets)
+        }
+        As::Mirror(_) => {
+            early::set_aside(disk, superblock.incarnation)?;
+            Ok(Vec::new())
+        }
+    }
 }
 
 fn not_lowered(error: CursorError) -> OpenError {
@@ -116,12 +148,13 @@ fn start(
     derived: Derived,
     mut entropy: Entropy,
 ) -> Result<Engine, OpenError> {
-    let Derived { index, cursors, beginning } = derived;
+    let Derived { index, cursors, beginning, next_offsets, found } = derived;
     let io = disk.queue()?;
     let sb = writable.superblock.now.clone();
     let tail = writable.tail;
     let live: crate::log::walk::SegmentMap =
         writable.segments.range(..=tail.position.segment()).map(|(number, s)| (*number, Arc::clone(s))).collect();
+    let last_entries = writable.last_segment.blocks.last().map_or(0, BlockMeta::n_entries);
     let planned = NextTail::new(tail, live.get(&tail.position.segment()).cloned());
     let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
     let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
@@ -153,10 +186,11 @@ fn start(
         incarnation: sb.incarnation,
         epoch: sb.epoch,
         run_id: sb.run_id,
-        next_offsets: index.next_offsets(),
+        next_offsets,
         durable: planned.clone(),
         planned,
         clock: wall_clock_ns,
+        last_entries,
         state: WriterState::default(),
     };
     let durable = progress.durable.clone();
@@ -188,7 +222,9 @@ fn start(
             disk,
         }),
     };
+    engine.write_found(found)?;
     engine.begin_reign_if_there_is_room()?;
+    engine.begin_early(&mut entropy)?;
     Ok(engine)
 }
 

@@ -12,6 +12,7 @@ mod applied;
 mod batch;
 mod build;
 mod cursors;
+mod early;
 mod mirror;
 mod options;
 mod reign;
@@ -171,7 +172,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::append`]; the ticket ends with [`AppendError::UnexpectedOffset`] if the topic does not end where it should.
     pub fn append_with(&self, topic: &str, entries: Vec<Bytes>, options: AppendOptions) -> Result<Ticket, AppendError> {
-        self.submit(topic, entries, options, |inner, submission| inner.queue.push(submission))
+        self.submit(topic, entries, options, true, |inner, submission| inner.queue.push(submission))
     }
 
     /// Appends and waits: as [`Engine::append_with`] and [`Ticket::wait`], and faster where nobody else appends just then, for the calling
@@ -184,7 +185,7 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(submission) => inner.queue.push(submission),
         };
-        self.submit(topic, entries, options, commit)?.wait()
+        self.submit(topic, entries, options, true, commit)?.wait()
     }
 
     /// Appends without waiting for room in the queue.
@@ -195,14 +196,17 @@ impl Engine {
         if entries.iter().map(Bytes::len).sum::<usize>() > PLAIN_BYTES_MAX {
             return Err(AppendError::Busy { reason: "a batch of this size has to wait for the disk" });
         }
-        self.submit(topic, entries, AppendOptions::default(), |inner, submission| inner.queue.try_push(submission))
+        self.submit(topic, entries, AppendOptions::default(), false, |inner, submission| {
+            inner.queue.try_push(submission)
+        })
     }
 
     fn submit(
         &self,
         topic: &str,
-        entries: Vec<Bytes>,
+        mut entries: Vec<Bytes>,
         options: AppendOptions,
+        may_wait: bool,
         push: impl FnOnce(&Inner, Submission) -> Result<(), AppendError>,
     ) -> Result<Ticket, AppendError> {
         let payload_bytes = self.check_append(topic, &entries)?;
@@ -212,7 +216,11 @@ impl Engine {
             return batch.commit();
         }
         self.begin_reign()?;
-        let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
+        let topic = self.inner.index.topic_for_append(topic);
+        if let Some(receipt) = self.append_early(&topic, &mut entries, &options, may_wait) {
+            return Ok(receipt.into());
+        }
+        let topic = Arc::clone(&topic.slot);
         let (ticket, reply) = ticket();
         let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
         let payloads = Payload::all(entries, fragment_bytes_max);
@@ -286,6 +294,7 @@ impl Engine {
     }
 
     fn reader(&self) -> Reader<'_> {
+        self.settle();
         Reader { index: &self.inner.index, segments: &self.inner.segments }
     }
 
@@ -296,11 +305,13 @@ impl Engine {
 
     /// A topic, if the log has it.
     pub fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.settle();
         self.inner.index.topic(name)?.info()
     }
 
     /// Every topic of the log, by number.
     pub fn topics(&self) -> Vec<TopicInfo> {
+        self.settle();
         self.inner.index.all()
     }
 
@@ -334,6 +345,9 @@ impl Inner {
         }
         self.scrub.stop();
         let halted = self.halted.lock().expect("no holder of this lock panics").clone();
+        if halted.is_none() {
+            self.end_early();
+        }
         halted.map_or(Ok(()), |reason| Err(CloseError { reason }))
     }
 }

@@ -11,7 +11,7 @@ use crate::log::damage::Damage;
 use crate::log::recovery::{Contents, OpenError, open_parts};
 use crate::log::repair::{Circumstances, cut_off};
 use crate::log::survey::survey;
-use crate::log::{QUARANTINE, recovery::Recovered};
+use crate::log::{QUARANTINE, early, recovery::Recovered};
 use crate::lsn::Lsn;
 use crate::storage::{Access, Disk, IoMode};
 use crate::topic::cursor::CursorFile;
@@ -80,8 +80,10 @@ fn repair(disk: &Disk, mut entropy: Entropy) -> Result<Option<Repaired>, OpenErr
     };
     if recovered.damage.is_some() {
         see_what_is_lost(&recovered, &index, &mut repaired)?;
+        // Before the cut: nothing in it may follow a shorter history.
+        repaired.kept.extend(early::set_aside(disk, incarnation)?);
         let now = Circumstances { now_ns: wall_clock_ns(), salt: entropy.next_u64() };
-        repaired.kept = cut_off(disk, recovered, &now)?;
+        repaired.kept.extend(cut_off(disk, recovered, &now)?);
     }
     if cursors_lost {
         // A damaged file of cursors refuses an open; they begin anew.

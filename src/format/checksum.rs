@@ -1,8 +1,9 @@
-//! The three sums of the format, all XXH3-64 (`hash_kind` 1): docs/FORMAT.md#sums
+//! The sums of the format, all XXH3-64 (`hash_kind` 1): docs/FORMAT.md#sums
 //!
 //! - payload sum: made once by the producer, carried unchanged to the reader at the far end;
 //! - chain: seeded with the log's id, over header and descriptors, and thereby over all history;
-//! - envelope sum: seeded with the segment's salt, so that no stale block of a recycled file can pass.
+//! - envelope sum: seeded with the segment's salt, so that no stale block of a recycled file can pass;
+//! - early mark: seeded with the file's salt and the record's place, for entries that have no block yet.
 //!
 //! Layer: format. Knows nothing of layouts.
 
@@ -37,4 +38,9 @@ pub(crate) fn envelope_sum(salt: u64, envelope: &[u8], chain: Chain) -> u64 {
     bytes[..32].copy_from_slice(&envelope[..32]);
     bytes[32..].copy_from_slice(&chain.get().to_le_bytes());
     xxh3_64_with_seed(&bytes, salt)
+}
+
+/// The mark of a record of `early`: its first 32 bytes, at this place in its slot, and how many entries the block before has.
+pub(crate) fn early_mark(salt: u64, record: &[u8], index: usize, before: u32) -> u64 {
+    xxh3_64_with_seed(record, salt ^ index as u64 ^ u64::from(before) << 32)
 }

@@ -36,6 +36,11 @@ pub(crate) struct BlockMeta {
 }
 
 impl BlockMeta {
+    /// How many entries begin in it.
+    pub(crate) fn n_entries(&self) -> u32 {
+        self.runs.iter().map(|run| run.entries).sum()
+    }
+
     pub(crate) fn of(view: &PortableView<'_>, position: Position, total_len: u32) -> BlockMeta {
         let (mut runs, mut control) = (Vec::new(), None);
         for entry in view.entries() {

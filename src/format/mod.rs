@@ -16,6 +16,7 @@ pub(crate) mod block;
 pub(crate) mod checksum;
 pub(crate) mod control;
 pub(crate) mod cursors;
+pub(crate) mod early;
 pub(crate) mod field;
 pub(crate) mod index;
 pub(crate) mod meta;

@@ -15,6 +15,7 @@
 //! Layer: log. Uses `storage`, `format`, `lsn`, `ids`, `limits`. Knows nothing of topics, tickets or the network.
 
 pub(crate) mod damage;
+pub(crate) mod early;
 pub(crate) mod evidence;
 pub(crate) mod indexes;
 pub(crate) mod keeper;

@@ -91,6 +91,16 @@ impl Segment {
         Position::new(self.number(), self.header.first_block_offset())
     }
 
+    /// How many blocks of `block_bytes` there is room for, from its start on.
+    pub(crate) fn room_for(&self, block_bytes: usize) -> usize {
+        self.room_behind(self.header.first_block_offset(), block_bytes)
+    }
+
+    /// The same from an offset on.
+    pub(crate) fn room_behind(&self, offset: u32, block_bytes: usize) -> usize {
+        self.header.blocks_end().saturating_sub(offset) as usize / block_bytes
+    }
+
     /// A write or a flush of it failed: it is never made a spare again by this process, which would have to flush it.
     pub(crate) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);

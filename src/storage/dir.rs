@@ -521,18 +521,21 @@ impl HostFile {
 
     /// Writes everything, and with [`Sync::Durable`] makes it durable by the same call.
     pub(crate) fn write_all(&self, bytes: &[u8], offset: u64, sync: Sync) -> Result<()> {
+        self.write_all_to(self.write_fd(), bytes, offset, sync)
+    }
+
+    fn write_all_to(&self, fd: BorrowedFd<'_>, bytes: &[u8], offset: u64, sync: Sync) -> Result<()> {
         let fail = |error: io::Error| Error::new("write", self.name(), error).at(offset, bytes.len());
         let mut done = 0;
         while done < bytes.len() {
             let written =
-                self.write_once(&bytes[done..], offset + done as u64, sync).map_err(|error| fail(error.into()))?;
+                self.write_once(fd, &bytes[done..], offset + done as u64, sync).map_err(|error| fail(error.into()))?;
             done = resume_at(done, written, bytes.len()).ok_or_else(|| fail(io::ErrorKind::WriteZero.into()))?;
         }
         Ok(())
     }
 
-    fn write_once(&self, bytes: &[u8], offset: u64, sync: Sync) -> rustix::io::Result<usize> {
-        let fd = self.write_fd();
+    fn write_once(&self, fd: BorrowedFd<'_>, bytes: &[u8], offset: u64, sync: Sync) -> rustix::io::Result<usize> {
         if sync == Sync::Lazy {
             return retry_on_intr(|| rustix::io::pwrite(fd, bytes, offset));
         }
@@ -564,11 +567,13 @@ impl HostFile {
             Err(error) => return Err(Error::new("create", self.name(), error).at(0, len as usize)),
         }
         let zeros = AlignedBuf::new(ZERO_BYTES);
+        // Past the cache also where the file is written by it later: nothing of it is there yet that could be stale.
+        let fd = self.0.past.as_ref().unwrap_or(&self.0.cached);
         let mut offset = 0;
         while offset < len {
-            let piece = (len - offset).min(ZERO_BYTES as u64);
-            self.write_at(&zeros[..piece as usize], offset)?;
-            offset += piece;
+            let piece = (len - offset).min(ZERO_BYTES as u64) as usize;
+            self.write_all_to(fd.as_fd(), &zeros[..piece], offset, Sync::Lazy)?;
+            offset += piece as u64;
         }
         Ok(())
     }

@@ -124,9 +124,9 @@ impl Mapped {
     fn new(file: &HostFile) -> io::Result<Mapped> {
         let len = file_len(file)?;
         let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        // SAFETY: the bytes behind a shared mapping may change or go away under us. Nobody changes them but this queue: the folder is
+        // SAFETY: the bytes behind a shared mapping may change or go away under us. Nobody changes them but its owner: the folder is
         // ours by LOCK, other handles write to a file only before its first block, and no reference into the mapping outlives the copy
-        // in `Mapped::write`. They do not go away: files are not truncated, only removed, which leaves a mapping whole; and each page
+        // in `Mapped::copy`. They do not go away: files are not truncated, only removed, which leaves a mapping whole; and each page
         // is populated before it is touched, where the kernel can (see the head of this file).
         let map = unsafe { MmapOptions::new().len(len).map_mut(file.cached_fd())? };
         Ok(Mapped { file: file.clone(), map })
@@ -135,21 +135,48 @@ impl Mapped {
     fn write(&mut self, bytes: &[u8], offset: u64, sync: Sync) -> io::Result<()> {
         let past_the_end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let start = usize::try_from(offset).map_err(|_| past_the_end())?;
-        let range = start..start.checked_add(bytes.len()).ok_or_else(past_the_end)?;
-        if range.end > self.map.len() || file_len(&self.file)? < range.end as u64 {
+        let end = start.checked_add(bytes.len()).ok_or_else(past_the_end)?;
+        if end > self.map.len() || file_len(&self.file)? < end as u64 {
             return Err(past_the_end());
         }
-        match uninterrupted(|| self.map.advise_range(Advice::PopulateWrite, start, bytes.len())) {
-            // EINVAL: an older kernel, which knows no such advice.
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-            Err(error) => return Err(error),
-        }
-        self.map[range].copy_from_slice(bytes);
+        self.populate(start, bytes.len())?;
+        self.copy(bytes, start);
         match sync {
             Sync::Lazy => Ok(()),
             Sync::Durable => uninterrupted(|| self.map.flush_range(start, bytes.len())),
         }
+    }
+
+    /// Asks for the pages of a range, ready to be written: what is wrong with them is an error here, and a signal later.
+    fn populate(&self, start: usize, len: usize) -> io::Result<()> {
+        match uninterrupted(|| self.map.advise_range(Advice::PopulateWrite, start, len)) {
+            // EINVAL: an older kernel, which knows no such advice.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            populated => populated,
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8], start: usize) {
+        self.map[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// A file as memory that outlives the process: what is stored is in the page cache at once, without a system call.
+///
+/// Its pages are asked for when it is made. The kernel writes them back now and then, and the next store asks for each again: where the
+/// file system has failed by then that is SIGBUS, and the end of the process.
+pub(crate) struct SharedMap {
+    mapped: Mapped,
+}
+
+impl SharedMap {
+    pub(crate) fn new(file: &HostFile) -> Result<SharedMap> {
+        let mapped = Mapped::new(file).and_then(|mapped| mapped.populate(0, mapped.map.len()).map(|()| mapped));
+        mapped.map(|mapped| SharedMap { mapped }).map_err(|error| Error::new("map", file.name(), error))
+    }
+
+    pub(crate) fn store(&mut self, bytes: &[u8], at: usize) {
+        self.mapped.copy(bytes, at);
     }
 }
 

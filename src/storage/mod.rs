@@ -280,6 +280,15 @@ impl Disk {
         }
     }
 
+    /// Makes a new file of `len` zeros that is memory, too: for what must outlive the process and wait for nothing.
+    pub(crate) fn create_shared(&self, name: &str, len: u64) -> Result<Shared> {
+        match self.create(name, len)? {
+            File::Host(file) => mmap::SharedMap::new(&file).map(Shared::Host),
+            #[cfg(feature = "sim")]
+            File::Sim(file) => Ok(Shared::Sim(file)),
+        }
+    }
+
     /// Opens a file that is there.
     pub(crate) fn open_file(&self, name: &str) -> Result<File> {
         assert_name(name);
@@ -402,6 +411,21 @@ impl fmt::Debug for Disk {
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "File({})", self.name())
+    }
+}
+
+/// Memory that is a file: see [`Disk::create_shared`]. One owner stores into it; who comes later reads the file.
+pub(crate) enum Shared {
+    Host(mmap::SharedMap),
+    #[cfg(feature = "sim")]
+    Sim(sim::SimFile),
+}
+
+impl Shared {
+    /// Stores bytes. When it returns they are there for the next process, whatever becomes of this one. A power cut may leave each
+    /// 512-byte sector as it is, or as it was before any of the stores into it.
+    pub(crate) fn store(&mut self, bytes: &[u8], at: usize) {
+        each!(Shared, self, shared => shared.store(bytes, at));
     }
 }
 

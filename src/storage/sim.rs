@@ -32,7 +32,7 @@ mod content;
 mod tests;
 mod trace;
 
-use content::Content;
+use content::{Content, SECTOR};
 use trace::{Image, Inode, NameOp, Names, Node, Op, Write, folder_of};
 
 /// Room on the simulated device, until [`SimDisk::set_capacity`] says otherwise.
@@ -775,6 +775,17 @@ impl SimFile {
         }
         let write = self.to_write(bytes, offset, Sync::Lazy);
         lock(&self.state).write_now(write).map_err(fail)
+    }
+
+    /// A store into shared memory: a write of the sectors that it touches, which no fault strikes.
+    pub(crate) fn store(&self, bytes: &[u8], at: usize) {
+        let (start, end) = (at - at % SECTOR, (at + bytes.len()).next_multiple_of(SECTOR));
+        let mut sectors = vec![0; end - start];
+        let mut state = lock(&self.state);
+        assert!(state.content(self.inode).read(&mut sectors, start as u64), "a store past the end of {}", self.name);
+        sectors[at - start..][..bytes.len()].copy_from_slice(bytes);
+        let submitted = state.submit_write(Arc::new(self.to_write(&sectors, start as u64, Sync::Lazy)));
+        state.complete_write(submitted, None).expect("no fault has struck it");
     }
 
     fn to_write(&self, bytes: &[u8], offset: u64, sync: Sync) -> Write {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use walrus_node::sim::{SimDisk, Survivors};
 use walrus_node::{Engine, Level, Viewer};
 
-use crate::leader::options;
+use crate::leader::{early_options, options};
 use crate::mirror::{History, catch_up};
 use crate::oracle::{Batch, Promised, Submitted, mark_acknowledged, mark_gone, mark_may_go, shown};
 use crate::random::Random;
@@ -25,6 +25,8 @@ pub(crate) struct Recording {
 /// How the log is written.
 pub(crate) enum Writing {
     Leader,
+    /// A leader whose single entries are acknowledged before their blocks.
+    Early,
     Mirror(History),
     /// A leader that keeps as much as [`retention::options`] say.
     Trimming,
@@ -128,7 +130,24 @@ fn examine(
 }
 
 /// Opens a disk for looking. What was promised must be there, whole and in order; returns which batches are.
+///
+/// What was acknowledged before its block is there only once somebody has opened the log for writing: a copy of the disk, for that.
 pub(crate) fn look(submitted: &Submitted, disk: &SimDisk, promised: &Promised) -> Result<Range<usize>, String> {
+    if !has_early(disk) {
+        return look_at_blocks(submitted, disk, promised);
+    }
+    let written = disk.copy();
+    let log = Engine::open_sim(&written, options(7)).map_err(|error| format!("does not open for writing: {error}"))?;
+    log.close().map_err(|error| error.to_string())?;
+    drop(log);
+    look_at_blocks(submitted, &written, promised)
+}
+
+fn has_early(disk: &SimDisk) -> bool {
+    disk.files().iter().any(|(name, _)| name == "early")
+}
+
+fn look_at_blocks(submitted: &Submitted, disk: &SimDisk, promised: &Promised) -> Result<Range<usize>, String> {
     let floor = promised.batches;
     let viewer = match Viewer::open_sim(disk) {
         Ok(viewer) => viewer,
@@ -159,27 +178,41 @@ fn go_on(
 ) -> Result<usize, String> {
     let Range { start: gone, end: seen } = seen;
     let mut submitted = Submitted { batches: recording.submitted.batches[..seen].to_vec() };
-    // What was shown must never disappear, and what was gone never come back.
-    mark_acknowledged(disk, seen, Level::Durable);
+    // What was shown must never disappear, and what was gone never come back; of what has no block yet a power cut may take some, until
+    // the log has been opened.
+    mark_acknowledged(disk, seen, Level::Written);
+    if !has_early(disk) {
+        mark_acknowledged(disk, seen, Level::Durable);
+    } else if let Ok(blocks) = look_at_blocks(&submitted, disk, &Promised::batches(0)) {
+        mark_acknowledged(disk, blocks.end, Level::Durable);
+    }
     mark_gone(disk, gone);
     let trims = matches!(recording.writing, Writing::Trimming);
     mark_may_go(disk, if trims { seen } else { gone });
     match &recording.writing {
-        Writing::Leader | Writing::Trimming => {
-            let options = if trims { retention::options(at as u64) } else { options(at as u64) };
+        Writing::Leader | Writing::Early | Writing::Trimming => {
+            let options = match recording.writing {
+                Writing::Trimming => retention::options(at as u64),
+                Writing::Early => early_options(at as u64),
+                _ => options(at as u64),
+            };
             let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
+            mark_acknowledged(disk, seen, Level::Durable);
             the_indexes_agree(&log, &submitted)?;
             let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
             let entries = vec![Bytes::from(format!("after {at}"))];
             let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
-            for batch in cut.chain([new]).map(|batch| Batch { level: Level::Durable, ..batch }) {
+            let early = matches!(recording.writing, Writing::Early);
+            for batch in cut.chain([new]) {
+                let level = if early { batch.level } else { Level::Durable };
+                let batch = Batch { level, ..batch };
                 if trims {
                     mark_may_go(disk, submitted.batches.len());
                 }
                 let ticket = batch.append(&log).map_err(|error| error.to_string())?;
                 submitted.batches.push(batch);
                 ticket.wait().map_err(|error| error.to_string())?;
-                mark_acknowledged(disk, submitted.batches.len(), Level::Durable);
+                mark_acknowledged(disk, submitted.batches.len(), level);
             }
             if trims {
                 retention::trim_and_close(&log)?;
@@ -215,8 +248,11 @@ fn go_on(
         look(&submitted, &disk.crash(second, &survivors), &promised).map_err(|what| {
             format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
         })?;
+        promised.batches = Promised::before(disk, second, Level::Written).batches;
+        look(&submitted, &disk.kill(second, random.next()), &promised)
+            .map_err(|what| format!("{what}\n  killed before operation {second}: {}", disk.op(second)))?;
     }
-    Ok(effort.second_crashes)
+    Ok(2 * effort.second_crashes)
 }
 
 /// An open for writing believes the indexes in the folder; a look has just read the blocks. Both must have come to the same.

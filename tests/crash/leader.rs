@@ -87,6 +87,49 @@ fn small_batch(random: &mut Random, number: usize) -> Batch {
     Batch { topic: TOPICS[random.below(TOPICS.len())], entries, is_fed: false, level: Level::Durable }
 }
 
+/// Runs a leader of a `written` log, whose single entries are acknowledged before their blocks, and records it.
+pub(crate) fn record_early(seed: u64) -> Recording {
+    let mut random = Random(seed);
+    let disk = SimDisk::new(seed);
+    let mut submitted = Submitted::default();
+    for reign in 0..2 {
+        let log = Engine::open_sim(&disk, early_options(seed + 100 * reign)).expect("the simulated disk opens");
+        for _ in 0..if reign == 0 { 26 } else { 18 } {
+            let batch = mostly_single(&mut random, submitted.batches.len());
+            let level = batch.level;
+            let ticket = batch.append(&log).expect("the log takes it");
+            submitted.batches.push(batch);
+            ticket.wait().expect("nothing fails here");
+            mark_acknowledged(&disk, submitted.batches.len(), level);
+            if random.below(8) == 0 {
+                log.topics(); // waits until the blocks are written
+            }
+        }
+        log.close().expect("nothing fails here");
+        mark_acknowledged(&disk, submitted.batches.len(), Level::Durable);
+    }
+    let stores = (0..disk.trace_len()).filter(|at| disk.op(*at).contains(" early ")).count();
+    assert!(stores > 60, "only {stores} stores into shared memory, so nothing is proven");
+    Recording { disk, submitted, writing: Writing::Early }
+}
+
+pub(crate) fn early_options(seed: u64) -> Options {
+    let flush_every = FlushEvery { entries: Some(20), interval: None };
+    Options { level: Level::Written, flush_every, ..options(seed) }
+}
+
+/// Entries of their own, a few of them durable, and now and then a batch.
+fn mostly_single(random: &mut Random, number: usize) -> Batch {
+    let (n, level) = match random.below(12) {
+        0 => (1, Level::Durable),
+        1 => (3, Level::Written),
+        _ => (1, Level::Written),
+    };
+    let bytes = random.below(700);
+    let entries = (0..n).map(|i| Bytes::from(format!("{number}.{i}/{n} {}", "z".repeat(bytes)))).collect();
+    Batch { topic: TOPICS[random.below(TOPICS.len())], entries, is_fed: false, level }
+}
+
 fn record_run(
     seed: u64,
     reigns: &[usize],

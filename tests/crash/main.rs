@@ -49,6 +49,14 @@ fn no_crash_of_a_leader_at_mixed_levels_loses_what_was_acknowledged_as_durable_n
 }
 
 #[test]
+fn no_kill_loses_an_entry_that_was_acknowledged_before_its_block_nor_does_a_power_cut_leave_a_gap() {
+    let effort = Effort { sectors_at_once: 10, subsets: 5, go_on_every: 5, second_crashes: 5 };
+    let states: usize = seeds(2).into_iter().map(|seed| enumerate(&leader::record_early(seed), effort)).sum();
+    report(&format!("crash states of a leader that acknowledges entries before their blocks: {states}"));
+    assert!(states >= 20_000, "only {states} states: the recorded runs have become too small to prove anything");
+}
+
+#[test]
 fn no_crash_while_segments_are_packed_loses_a_block_or_shows_it_twice() {
     let states: usize = seeds(2).into_iter().map(|seed| enumerate(&leader::record_packing(seed), Effort::FULL)).sum();
     report(&format!("crash states of a log that packs its segments: {states}"));

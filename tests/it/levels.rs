@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use walrus_node::{AppendOptions, Engine, FlushEvery, Level, Options};
 
-use crate::support::{folder, open, payloads, small};
+use crate::support::{folder, open, payloads, small, until};
 
 const CHILD: &str = "WALRUS_TEST_WRITTEN_FOLDER";
 
@@ -22,10 +22,10 @@ fn what_is_acknowledged_as_written_is_flushed_when_asked_and_every_so_many_entri
     for i in 0..200 {
         log.append("t", format!("{i}")).unwrap().wait().unwrap();
     }
+    assert_eq!(payloads(&log, "t").len(), 200, "what is acknowledged can be read");
     let status = log.status();
     assert_eq!((status.durability, status.flushes), ("written", before), "nobody asked for a flush");
     assert!(status.published_lsn > status.durable_lsn);
-    assert_eq!(payloads(&log, "t").len(), 200, "what is acknowledged can be read");
 
     log.flush().unwrap().wait().unwrap();
     assert_eq!(log.status().durable_lsn, status.published_lsn);
@@ -49,6 +49,7 @@ fn a_log_that_flushes_every_ten_entries_or_milliseconds_does_so_by_itself() {
     for i in 0..100 {
         log.append("t", format!("{i}")).unwrap().wait().unwrap();
     }
+    until("it has flushed", || log.status().flushes > before);
     let flushes = log.status().flushes - before;
     // At most ten times, and of two files each time where a segment ends.
     assert!((1..=20).contains(&flushes), "{flushes} flushes of 100 entries");

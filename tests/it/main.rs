@@ -19,6 +19,7 @@ mod cli_node;
 #[cfg(feature = "cli")]
 mod cli_repair;
 mod cursors;
+mod early;
 mod examples;
 mod faces_wal_writer;
 mod faces_walrus;
