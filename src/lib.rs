@@ -61,7 +61,9 @@ mod topic;
 mod wire;
 
 #[cfg(feature = "replication")]
-pub use client::{Acked, Acks, Appender, Client, ClientError, NodeInfo, ReadEntry, ReadStart, Reading, TopicRow};
+pub use client::{
+    Acked, Acks, Appender, Client, ClientError, NodeInfo, ReadEntry, ReadStart, Reading, SharedAppender, TopicRow,
+};
 pub use commit::error::AppendError;
 pub use commit::flushing::FlushEvery;
 pub use commit::queue::QueueBounds;

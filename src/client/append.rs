@@ -12,7 +12,7 @@ use crate::limits::{BATCH_ENTRIES_MAX, GROUP_BYTES_MAX};
 use crate::net::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::client::AppendLedger;
 use crate::wire::message::{End, Message};
-use crate::wire::{Code, Violation};
+use crate::wire::{Code, Frame, Violation};
 
 /// A batch that is durable on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Appender {
     /// over; [`Acks::next`] says what is durable and why.
     pub async fn send(&mut self, entries: &[Bytes]) -> Result<(), ClientError> {
         check_batch(entries)?;
-        let frame = self.ledger.lock().expect("no holder of this lock panics").batch(entries);
-        self.writer.push(frame);
+        let batch = self.ledger.lock().expect("no holder of this lock panics").batch(entries);
+        self.writer.put(&batch, entries);
         if self.writer.is_full() { self.flush().await } else { Ok(()) }
     }
 
@@ -90,7 +90,7 @@ impl Appender {
 }
 
 /// What a node would refuse is refused here, before the session is lost for it.
-fn check_batch(entries: &[Bytes]) -> Result<(), ClientError> {
+pub(super) fn check_batch(entries: &[Bytes]) -> Result<(), ClientError> {
     if entries.is_empty() || entries.len() > BATCH_ENTRIES_MAX {
         let message = format!("a batch has 1 to {BATCH_ENTRIES_MAX} entries, this one has {}", entries.len());
         return Err(ClientError::Invalid { message });
@@ -104,6 +104,19 @@ fn check_batch(entries: &[Bytes]) -> Result<(), ClientError> {
 }
 
 impl Acks {
+    /// The next batch that is durable, if its acknowledgement is here already. For whoever sends what can be sent before it waits in
+    /// [`next`](Self::next).
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn ready(&mut self) -> Result<Option<Acked>, ClientError> {
+        match self.reader.ready() {
+            Ok(Some(frame)) => self.handle(&frame).map(Some),
+            Ok(None) => Ok(None),
+            Err(violation) => Err(self.lost(self.link.violated(violation))),
+        }
+    }
+
     /// The next batch that is durable, in the order in which they were sent; `None` when all are and the sender has finished.
     ///
     /// # Errors
@@ -118,17 +131,21 @@ impl Acks {
             }
             Err(error) => return Err(self.lost(self.link.failed(error))),
         };
+        self.handle(&frame).map(Some)
+    }
+
+    fn handle(&mut self, frame: &Frame) -> Result<Acked, ClientError> {
         if frame.kind == End::KIND {
-            let end = End::decode(&frame).map_err(|violation| self.lost(self.link.violated(violation)))?;
+            let end = End::decode(frame).map_err(|violation| self.lost(self.link.violated(violation)))?;
             let message = crate::net::endpoint::printable(&end.message);
             return Err(self.ended(end.code, ClientError::of_code(end.code, message, "")));
         }
-        let answer = self.ledger.lock().expect("no holder of this lock panics").handle_frame(&frame);
+        let answer = self.ledger.lock().expect("no holder of this lock panics").handle_frame(frame);
         match answer {
             Ok(Ok(acked)) => {
                 self.batches += 1;
                 let (first_offset, last_offset, lsn) = (acked.first_offset, acked.last_offset, acked.lsn);
-                Ok(Some(Acked { first_offset, last_offset, lsn }))
+                Ok(Acked { first_offset, last_offset, lsn })
             }
             Ok(Err(refused)) => Err(self.ended(refused.code, ClientError::of_refused(refused))),
             Err(violation) => Err(self.lost(self.link.violated(violation))),

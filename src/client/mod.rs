@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!     Client --append--> Appender (batches out)  +  Acks (acknowledgements in, in order)
+//!            --append_shared--> SharedAppender (one session for many tasks or threads)
 //!            --read----> Reading (entries in)
 //!            --topics, status
 //! ```
@@ -14,6 +15,7 @@
 mod append;
 mod error;
 mod read;
+mod shared;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,6 +27,7 @@ use tokio::time::{sleep_until, timeout};
 pub use append::{Acked, Acks, Appender};
 pub use error::ClientError;
 pub use read::{ReadEntry, Reading};
+pub use shared::SharedAppender;
 
 pub use crate::wire::message::ReadStart;
 
@@ -128,6 +131,14 @@ impl Client {
     /// When the connection is lost. A refusal (not the leader, not allowed, an invalid topic) comes from [`Acks::next`].
     pub async fn append(&self, topic: &str) -> Result<(Appender, Acks), ClientError> {
         append::open(self.link.clone(), topic).await
+    }
+
+    /// Opens an append session that many tasks or threads share, each of which waits for its own batches.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_shared(&self, topic: &str) -> Result<SharedAppender, ClientError> {
+        shared::open(self.link.clone(), topic).await
     }
 
     /// Reads a topic from `start` on: up to its end as it is now (`to_end`), or live. At most `entries_max` entries, if that is given.

@@ -1,10 +1,12 @@
 //! One append session: docs/PROTOCOL.md#append
 //!
 //! ```text
-//!     take    frames -> batches, in order, as far as the window goes         a task
-//!     queue   batches -> the engine, which may make it wait for room         a thread
-//!     answer  tickets -> Appended, in order, once each is durable            a task
+//!     frames -> batches, in order, as far as the window goes -> the engine's queue
+//!     tickets -> Appended, in order, once each is durable -> the client
 //! ```
+//!
+//! One task does both, and as much of each as there is: the batches that came together are queued together, and those of one flush of the
+//! disk are acknowledged together. To hand each from thread to thread costs far more than it does itself.
 //!
 //! Many batches are in flight, so that one flush can cover them; none is acknowledged before its own ticket says that it is
 //! durable. The first batch that fails ends the session: nothing behind it is queued, so what the client hears last is the truth about
@@ -12,50 +14,43 @@
 //!
 //! Layer: leader. Uses `engine`, `net`, `wire`.
 
-use std::convert::Infallible;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Counted, Phase, Server, count};
 use crate::commit::error::AppendError;
-use crate::commit::ticket::{Receipt, Ticket};
+use crate::commit::ticket::{Outcome, Receipt, Ticket};
 use crate::engine::Engine;
 use crate::net::stream::{FrameReader, FrameWriter, StreamError};
 use crate::wire::leader::BatchOrder;
 use crate::wire::message::{Appended, End, Ext, Message, Refused};
-use crate::wire::{APPEND_BATCHES_IN_FLIGHT_MAX, APPEND_BYTES_IN_FLIGHT_MAX, Code, Violation};
+use crate::wire::{APPEND_BATCHES_IN_FLIGHT_MAX, APPEND_BYTES_IN_FLIGHT_MAX, Code, Frame, Violation};
 
 /// How long a client may take to hear the last frame before the connection goes on without it.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// A batch on its way to the engine. Its permits are the session's window.
+/// A batch that was taken.
 struct Taken {
-    seq: u64,
-    entries: Vec<Bytes>,
-    permits: [OwnedSemaphorePermit; 2],
-}
-
-/// A batch in the engine.
-struct Queued {
     seq: u64,
     entries: usize,
     bytes: usize,
-    outcome: Result<Ticket, AppendError>,
-    _permits: [OwnedSemaphorePermit; 2],
 }
 
 /// Why no more batches are taken.
-enum TakingEnded {
+enum Ended {
     /// The client has said that no more will come.
     Finished,
     /// The node stops.
     Draining,
-    /// A batch was refused; the answering side says why.
-    Refused,
+    /// A batch was refused. What came behind it is not taken.
+    Refused(Refused),
+    /// The client is gone or broke a rule.
+    Broken(StreamError),
 }
 
 /// Serves one session; the stream is ended here.
@@ -63,30 +58,20 @@ pub(super) async fn serve(
     server: Arc<Server>,
     log: Engine,
     topic: String,
-    mut reader: FrameReader,
+    reader: FrameReader,
     writer: FrameWriter,
 ) -> Result<(), StreamError> {
     let _ending = Counted::new(&server.ending);
-    // Held by the answering task, which outlives this one: a client that goes in the middle does not make what was taken
-    // any less accepted, and a drain has to wait for it.
-    let owing = Counted::new(&server.appending);
-    let (to_engine, batches) = mpsc::channel(APPEND_BATCHES_IN_FLIGHT_MAX);
-    let (to_answer, queued) = mpsc::channel(APPEND_BATCHES_IN_FLIGHT_MAX);
-    let worker = tokio::task::spawn_blocking(move || queue(&log, &topic, batches, &to_answer));
-    let (refuses, refused) = oneshot::channel();
-    let answering = tokio::spawn(answer(Arc::clone(&server), owing, refuses, queued, writer));
-
-    let taken = take(&server, &mut reader, to_engine, refused).await;
-    // Everything that was taken is in the engine or refused, then answered: also when the client has gone, because what was
-    // accepted must not depend on who still listens.
-    worker.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let (mut writer, refused) =
-        answering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    let taken = taken?;
-    if let Some(refused) = refused {
-        writer.push(refused.encode());
-    } else if matches!(taken, TakingEnded::Draining) {
-        writer.push(End::new(Code::DRAINING, "the node is stopping").encode());
+    let session = Session::new(server, log, topic, reader, writer);
+    // A task of its own, which outlives this one: a client that goes in the middle does not make what was taken any less accepted, and a
+    // drain has to wait for it.
+    let run = tokio::spawn(session.run());
+    let (mut writer, ended) = run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    match ended {
+        Ended::Finished => {}
+        Ended::Draining => writer.push(End::new(Code::DRAINING, "the node is stopping").encode()),
+        Ended::Refused(refused) => writer.push(refused.encode()),
+        Ended::Broken(error) => return Err(error),
     }
     writer.flush().await?;
     writer.finish();
@@ -94,109 +79,202 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Takes batches off the stream. `Err`: the client is gone or broke a rule.
-async fn take(
-    server: &Server,
-    reader: &mut FrameReader,
-    to_engine: mpsc::Sender<Taken>,
-    mut refused: oneshot::Receiver<Infallible>,
-) -> Result<TakingEnded, StreamError> {
-    let mut order = BatchOrder::default();
-    let mut phase = server.phase.subscribe();
-    let batch_window = Arc::new(Semaphore::new(APPEND_BATCHES_IN_FLIGHT_MAX));
-    let byte_window = Arc::new(Semaphore::new(APPEND_BYTES_IN_FLIGHT_MAX));
-    loop {
-        // Dropping this between its awaits loses a batch that was never accepted, and happens only when the session ends.
-        let next = async {
-            let Some(frame) = reader.next().await? else { return Ok(None) };
-            let (seq, entries) = order.handle_frame(&frame)?;
-            let bytes = u32::try_from(frame.payload.len()).expect("a frame's payload is bounded");
-            let closed = "the windows are never closed";
-            let batch = Arc::clone(&batch_window).acquire_owned().await.expect(closed);
-            let bytes = Arc::clone(&byte_window).acquire_many_owned(bytes).await.expect(closed);
-            Ok::<_, StreamError>(Some(Taken { seq, entries, permits: [batch, bytes] }))
-        };
-        let taken = tokio::select! {
-            biased;
-            _ = phase.wait_for(|&phase| phase >= Phase::NoAppends) => return Ok(TakingEnded::Draining),
-            () = to_engine.closed() => return Ok(TakingEnded::Refused),
-            // A client that waits for this very answer sends nothing more by which it could be noticed.
-            _ = &mut refused => return Ok(TakingEnded::Refused),
-            next = next => next?,
-        };
-        let Some(taken) = taken else { return Ok(TakingEnded::Finished) };
-        // As many places as batches in the window, so this never waits.
-        if to_engine.send(taken).await.is_err() {
-            return Ok(TakingEnded::Refused);
-        }
-    }
-}
-
-/// Puts batches into the engine, which may make it wait for room: a thread of its own, so that only this session waits.
-fn queue(log: &Engine, topic: &str, mut batches: mpsc::Receiver<Taken>, to_answer: &mpsc::Sender<Queued>) {
-    while let Some(Taken { seq, entries, permits }) = batches.blocking_recv() {
-        let (n, bytes) = (entries.len(), entries.iter().map(Bytes::len).sum());
-        let outcome = log.append_batch(topic, entries);
-        let failed = outcome.is_err();
-        let queued = Queued { seq, entries: n, bytes, outcome, _permits: permits };
-        if to_answer.blocking_send(queued).is_err() || failed {
-            return;
-        }
-    }
-}
-
-/// Acknowledges batches in order, each after it is durable. Returns the writer, and the refusal if one was due; `_refuses` goes with it.
-async fn answer(
+struct Session {
     server: Arc<Server>,
+    log: Engine,
+    topic: Arc<str>,
+    reader: FrameReader,
+    writer: FrameWriter,
+    order: BatchOrder,
+    /// In the engine, oldest first.
+    in_flight: VecDeque<(Taken, Ticket)>,
+    /// Behind them: one that waits for room in the engine, on a thread that may. Nothing is taken meanwhile.
+    waiting: Option<(Taken, JoinHandle<Result<Ticket, AppendError>>)>,
+    bytes_in_flight: usize,
+    ended: Option<Ended>,
+    /// The client hears nothing any more.
+    is_deaf: bool,
     _owing: Counted,
-    _refuses: oneshot::Sender<Infallible>,
-    mut queued: mpsc::Receiver<Queued>,
-    mut writer: FrameWriter,
-) -> Result<(FrameWriter, Option<Refused>), StreamError> {
-    let mut lost = None;
-    while let Some(next) = queued.recv().await {
-        let receipt = match next.outcome {
-            Ok(ticket) => match ticket.try_outcome() {
-                Some(outcome) => outcome,
-                None => {
-                    // What is ready goes out before the next flush of the disk is waited for.
-                    flush(&mut writer, &mut lost).await;
-                    ticket.await
+}
+
+/// What a session woke up for.
+enum Woken {
+    Flushed(Result<(), StreamError>),
+    Draining,
+    HasRoom(Result<Ticket, AppendError>),
+    Answered(Outcome),
+    Came(Result<Option<Frame>, StreamError>),
+}
+
+impl Session {
+    fn new(server: Arc<Server>, log: Engine, topic: String, reader: FrameReader, writer: FrameWriter) -> Session {
+        let _owing = Counted::new(&server.appending);
+        Session {
+            server,
+            log,
+            topic: topic.into(),
+            reader,
+            writer,
+            order: BatchOrder::default(),
+            in_flight: VecDeque::new(),
+            waiting: None,
+            bytes_in_flight: 0,
+            ended: None,
+            is_deaf: false,
+            _owing,
+        }
+    }
+
+    /// Until everything that was taken is answered: also when the client has gone, because what was accepted must not depend on who still
+    /// listens.
+    async fn run(mut self) -> (FrameWriter, Ended) {
+        let mut phase = self.server.phase.subscribe();
+        loop {
+            let has_told_all = self.writer.is_empty() || self.is_deaf;
+            let is_idle = self.in_flight.is_empty() && self.waiting.is_none() && has_told_all;
+            match self.ended.take() {
+                Some(ended) if is_idle => return (self.writer, ended),
+                ended => self.ended = ended,
+            }
+            match self.woken(&mut phase).await {
+                Woken::Flushed(Ok(())) => {}
+                Woken::Flushed(Err(error)) => {
+                    self.is_deaf = true;
+                    self.end(Ended::Broken(error));
                 }
-            },
-            Err(error) => Err(error),
+                Woken::Draining => self.end(Ended::Draining),
+                Woken::HasRoom(queued) => {
+                    let (taken, _) = self.waiting.take().expect("it was waited for");
+                    self.queued(taken, queued);
+                }
+                Woken::Answered(outcome) => {
+                    let (taken, _) = self.in_flight.pop_front().expect("its ticket was waited for");
+                    if self.answer(taken, outcome) {
+                        self.answer_what_is_ready();
+                    }
+                }
+                Woken::Came(Ok(Some(frame))) => {
+                    self.take_what_is_here(frame).unwrap_or_else(|error| self.end(Ended::Broken(error.into())));
+                }
+                Woken::Came(Ok(None)) => self.end(Ended::Finished),
+                Woken::Came(Err(error)) => self.end(Ended::Broken(error)),
+            }
+        }
+    }
+
+    /// The next thing that happens. What is ready to go goes first: nobody waits for the next flush of the disk.
+    async fn woken(&mut self, phase: &mut watch::Receiver<Phase>) -> Woken {
+        let (takes, tells) = (self.takes(), !self.is_deaf && !self.writer.is_empty());
+        let Session { reader, writer, in_flight, waiting, ended, .. } = self;
+        // Every one of them can be dropped in the middle and asked again.
+        tokio::select! {
+            biased;
+            flushed = writer.flush(), if tells => Woken::Flushed(flushed),
+            outcome = of_first(in_flight.iter_mut()), if !in_flight.is_empty() => Woken::Answered(outcome),
+            queued = of_first(waiting.iter_mut()), if waiting.is_some() => {
+                Woken::HasRoom(queued.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+            }
+            _ = phase.wait_for(|&phase| phase >= Phase::NoAppends), if ended.is_none() => Woken::Draining,
+            frame = reader.next(), if takes => Woken::Came(frame),
+        }
+    }
+
+    /// Whether more batches are taken just now: not past the window, nor from a client that does not listen.
+    fn takes(&self) -> bool {
+        self.ended.is_none()
+            && self.waiting.is_none()
+            && self.in_flight.len() < APPEND_BATCHES_IN_FLIGHT_MAX
+            && self.bytes_in_flight < APPEND_BYTES_IN_FLIGHT_MAX
+            && !self.writer.is_full()
+    }
+
+    /// Takes no more. The first reason stands, but an end in order gives way to what went wrong with a batch before it.
+    fn end(&mut self, ended: Ended) {
+        if matches!(self.ended, None | Some(Ended::Finished | Ended::Draining)) {
+            self.ended = Some(ended);
+        }
+    }
+
+    /// This batch, and those behind it that have come as a whole: one wake of the commit thread has all of them.
+    fn take_what_is_here(&mut self, first: Frame) -> Result<(), Violation> {
+        self.take(&first)?;
+        while self.takes()
+            && let Some(frame) = self.reader.ready()?
+        {
+            self.take(&frame)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<(), Violation> {
+        let (seq, entries) = self.order.handle_frame(frame)?;
+        let taken = Taken { seq, entries: entries.len(), bytes: frame.payload.len() };
+        self.bytes_in_flight += taken.bytes;
+        // The first of all begins the leader's reign, and that is waited for.
+        let queued = match seq {
+            0 => Err(AppendError::Busy { reason: "the first" }),
+            _ => self.log.try_append(&self.topic, entries),
         };
-        match receipt {
-            Ok(receipt) => {
-                writer.push(appended(next.seq, &receipt));
-                count(&server.counters.appended_batches, 1);
-                count(&server.counters.appended_entries, next.entries);
-                count(&server.counters.appended_bytes, next.bytes);
+        match queued {
+            Err(AppendError::Busy { .. }) => {
+                let entries = BatchOrder::entries_again(frame)?;
+                let (log, topic) = (self.log.clone(), Arc::clone(&self.topic));
+                let queue = move || log.append_batch(&topic, entries);
+                self.waiting = Some((taken, tokio::task::spawn_blocking(queue)));
+            }
+            queued => self.queued(taken, queued),
+        }
+        Ok(())
+    }
+
+    fn queued(&mut self, taken: Taken, queued: Result<Ticket, AppendError>) {
+        match queued {
+            // The client knows by now that nothing behind the refused one is acknowledged.
+            Ok(_) if matches!(self.ended, Some(Ended::Refused(_))) => {}
+            Ok(ticket) => self.in_flight.push_back((taken, ticket)),
+            Err(error) => self.end(Ended::Refused(refusal(&self.server, &error))),
+        }
+    }
+
+    fn answer_what_is_ready(&mut self) {
+        while let Some((_, ticket)) = self.in_flight.front()
+            && let Some(outcome) = ticket.try_outcome()
+        {
+            let (taken, _) = self.in_flight.pop_front().expect("it was looked at");
+            if !self.answer(taken, outcome) {
+                return;
+            }
+        }
+    }
+
+    /// Acknowledges a batch that is durable, or ends the session: false.
+    fn answer(&mut self, taken: Taken, outcome: Outcome) -> bool {
+        let Taken { seq, entries, bytes } = taken;
+        self.bytes_in_flight -= bytes;
+        match outcome {
+            Ok(Receipt { first_offset, last_offset, lsn }) => {
+                self.writer.put(&Appended { seq, first_offset, last_offset, lsn: lsn.get(), ext: Ext::default() }, &[]);
+                count(&self.server.counters.appended_batches, 1);
+                count(&self.server.counters.appended_entries, entries);
+                count(&self.server.counters.appended_bytes, bytes);
+                true
             }
             Err(error) => {
-                let refused = refusal(&server, &error);
-                return lost.map_or(Ok((writer, Some(refused))), Err);
+                // What is behind it goes its own way, unacknowledged. If that was refused in the queue, this comes before it and is what is
+                // told: only this may be `Indeterminate`.
+                self.in_flight.clear();
+                if !matches!(self.ended, Some(Ended::Broken(_))) {
+                    self.ended = Some(Ended::Refused(refusal(&self.server, &error)));
+                }
+                false
             }
         }
-        if writer.is_full() || queued.is_empty() {
-            flush(&mut writer, &mut lost).await;
-        }
-    }
-    lost.map_or(Ok((writer, None)), Err)
-}
-
-/// A client that has gone hears nothing, but its batches are still waited for: a drain counts on it.
-async fn flush(writer: &mut FrameWriter, lost: &mut Option<StreamError>) {
-    if lost.is_none()
-        && let Err(error) = writer.flush().await
-    {
-        *lost = Some(error);
     }
 }
 
-fn appended(seq: u64, receipt: &Receipt) -> crate::wire::Encoded {
-    let Receipt { first_offset, last_offset, lsn } = *receipt;
-    Appended { seq, first_offset, last_offset, lsn: lsn.get(), ext: Ext::default() }.encode()
+/// What comes of the first: it stays where it is.
+async fn of_first<'a, F: Future + Unpin + 'a>(mut all: impl Iterator<Item = &'a mut (Taken, F)>) -> F::Output {
+    (&mut all.next().expect("there is one").1).await
 }
 
 /// Why a batch, and with it the session, was refused.

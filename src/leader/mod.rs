@@ -44,7 +44,7 @@ const CONNECTIONS_MAX: usize = 256;
 const CONNECTIONS_OF_ONE_MAX: usize = 64;
 /// Handshakes under way before a newcomer must prove that its address is real.
 const HANDSHAKES_UNPROVED_MAX: usize = 32;
-/// Append sessions at a time: each has a thread of its own.
+/// Append sessions at a time: each may keep its window in memory, and a thread while the engine has no room for its next batch.
 const APPEND_SESSIONS_MAX: usize = 128;
 
 /// How far the node is on its way out. Only ever forward.

@@ -32,7 +32,7 @@ const INCOMING_MAX: usize = 256;
 const INCOMING_BYTES_MAX: u64 = 8 << 20;
 
 /// Requests of one connection at a time, its control stream included.
-const BIDI_STREAMS_MAX: u32 = 16;
+const BIDI_STREAMS_MAX: u32 = 128;
 /// Streams of blocks that a node may open to whoever follows.
 const UNI_STREAMS_MAX: u32 = 4;
 
@@ -49,6 +49,12 @@ const MTU_MAX: u16 = 6_500;
 /// Room for a packet of that size with its IPv6 and UDP headers taken off.
 const UDP_PAYLOAD_MAX: u16 = MTU_MAX + 20;
 
+/// Packets that a peer may receive before it acknowledges them with a packet of its own. With anything that goes the other way they are
+/// acknowledged at once; a packet of its own wakes a thread on both sides, which for appends is most of what they cost.
+const PACKETS_PER_ACK: u32 = 10;
+/// How long it may hold that back.
+const ACK_DELAY: Duration = Duration::from_millis(5);
+
 /// Bytes that may be on their way before the first acknowledgement. Skips the slow start of a local network, and must be many
 /// packets of the largest size: quinn (0.11) holds even a CONNECTION_CLOSE back while the window is full, and once closed it reads
 /// no acknowledgement that would open it. With its default of 12 KB one MTU probe on its way was enough, and the peer never
@@ -57,11 +63,14 @@ const INITIAL_WINDOW: u64 = 1 << 20;
 
 const _: () = assert!(MTU_MAX as usize * 10 <= 65_507);
 const _: () = assert!(INITIAL_WINDOW >= 64 * MTU_MAX as u64);
+const _: () = assert!(INITIAL_WINDOW >= 4 * (PACKETS_PER_ACK * MTU_MAX as u32) as u64);
 
 fn transport(bidi: u32, uni: u32) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     let mut mtu = quinn::MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_MAX);
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(PACKETS_PER_ACK.into()).max_ack_delay(Some(ACK_DELAY));
     let mut congestion = quinn::congestion::CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW);
     config
@@ -74,6 +83,7 @@ fn transport(bidi: u32, uni: u32) -> Arc<TransportConfig> {
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)
         .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks))
         .datagram_receive_buffer_size(None);
     Arc::new(config)
 }

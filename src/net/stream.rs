@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use quinn::{RecvStream, SendStream};
 
+use crate::wire::message::{HEAD_BYTES_USUAL, Message};
 use crate::wire::{Code, Encoded, Frame, Violation, frame};
 
 /// Bytes taken from QUIC at once.
@@ -17,6 +18,14 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Bytes that are gathered before they are handed to QUIC without being asked to.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// What is no longer than this is copied to lie beside its neighbours.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes that lie in one piece.
+const GATHERED_BYTES: usize = 16 << 10;
+
+const _: () = assert!(COPIED_BYTES_MAX <= GATHERED_BYTES);
 
 /// Why a stream gave no frame or took none.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +53,15 @@ impl FrameReader {
         FrameReader { recv, buf: BytesMut::new() }
     }
 
+    /// The next frame, if it has come as a whole already.
+    pub(crate) fn ready(&mut self) -> Result<Option<Frame>, Violation> {
+        frame::decode(&mut self.buf)
+    }
+
     /// The next frame; `None` when the peer has finished the stream in order.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, StreamError> {
         loop {
-            if let Some(frame) = frame::decode(&mut self.buf)? {
+            if let Some(frame) = self.ready()? {
                 return Ok(Some(frame));
             }
             // What is read is kept before the next await, and grows only by what has really come.
@@ -70,45 +84,82 @@ fn read_error(error: quinn::ReadError) -> StreamError {
 }
 
 /// Frames on their way out.
+///
+/// Small ones are copied behind each other: QUIC keeps what it was given piece by piece until the peer has it, and looks for a packet's
+/// bytes from the first piece on, so a thousand pieces cost far more than the copy.
 #[derive(Debug)]
 pub(crate) struct FrameWriter {
     send: SendStream,
+    /// Pieces that are ready to go.
     queue: VecDeque<Bytes>,
-    queued_bytes: usize,
+    /// Small frames behind them.
+    gathered: BytesMut,
+    waiting_bytes: usize,
 }
 
 impl FrameWriter {
     pub(crate) fn new(send: SendStream) -> FrameWriter {
-        FrameWriter { send, queue: VecDeque::new(), queued_bytes: 0 }
+        FrameWriter { send, queue: VecDeque::new(), gathered: BytesMut::new(), waiting_bytes: 0 }
     }
 
     /// Puts a frame behind those that wait. Nothing is sent.
     pub(crate) fn push(&mut self, frame: Encoded) {
-        self.queued_bytes += frame.len();
-        self.queue.push_back(frame.head);
-        if !frame.payload.is_empty() {
-            self.queue.push_back(frame.payload);
+        self.gather(frame.head);
+        self.gather(frame.payload);
+    }
+
+    /// The same for a message with its payload in pieces.
+    pub(crate) fn put(&mut self, message: &impl Message, payload: &[Bytes]) {
+        self.make_room(HEAD_BYTES_USUAL);
+        let before = self.gathered.len();
+        message.put(&mut self.gathered, payload.iter().map(Bytes::len).sum());
+        self.waiting_bytes += self.gathered.len() - before;
+        payload.iter().cloned().for_each(|piece| self.gather(piece));
+    }
+
+    fn gather(&mut self, piece: Bytes) {
+        self.waiting_bytes += piece.len();
+        if piece.len() > COPIED_BYTES_MAX {
+            self.end_piece();
+            self.queue.push_back(piece);
+            return;
+        }
+        self.make_room(piece.len());
+        self.gathered.extend_from_slice(&piece);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.gathered.capacity() - self.gathered.len() < bytes {
+            self.end_piece();
+            self.gathered = BytesMut::with_capacity(GATHERED_BYTES);
+        }
+    }
+
+    fn end_piece(&mut self) {
+        if !self.gathered.is_empty() {
+            self.queue.push_back(self.gathered.split().freeze());
         }
     }
 
     /// Whether so much waits that it should go.
     pub(crate) fn is_full(&self) -> bool {
-        self.queued_bytes >= WRITE_BYTES
+        self.waiting_bytes >= WRITE_BYTES
     }
 
     /// Whether anything waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.waiting_bytes == 0
     }
 
     /// Hands everything that waits to QUIC; as slow as the peer takes it.
     pub(crate) async fn flush(&mut self) -> Result<(), StreamError> {
+        self.end_piece();
         while !self.queue.is_empty() {
             let chunks = self.queue.make_contiguous();
             let written = self.send.write_chunks(chunks).await.map_err(write_error)?;
             // A chunk that went only in part was shortened in place.
             self.queue.drain(..written.chunks);
-            self.queued_bytes -= written.bytes;
+            self.waiting_bytes -= written.bytes;
         }
         Ok(())
     }

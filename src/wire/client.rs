@@ -109,18 +109,13 @@ impl AppendLedger {
         AppendBegin { topic: topic.to_owned(), ext: Ext::default() }.encode()
     }
 
-    /// The frame of the next batch.
-    pub(crate) fn batch(&mut self, entries: &[Bytes]) -> Encoded {
+    /// The head of the next batch; the entries are its payload, one behind the other.
+    pub(crate) fn batch(&mut self, entries: &[Bytes]) -> Batch {
         let lens = entries.iter().map(|entry| entry.len() as u32).collect();
         let seq = self.next_seq;
         self.next_seq += 1;
         self.in_flight.push_back(entries.len() as u64);
-        // A single entry goes out as it is; only many have to lie side by side.
-        let payload = match entries {
-            [entry] => entry.clone(),
-            _ => entries.concat().into(),
-        };
-        Batch { seq, lens, ext: Ext::default() }.encode_with(payload)
+        Batch { seq, lens, ext: Ext::default() }
     }
 
     /// A frame came back. `Ok(Err(..))`: the node refuses the oldest batch, and with it all behind it.

@@ -177,28 +177,20 @@ pub(crate) struct Encoded {
     pub(crate) payload: Bytes,
 }
 
-impl Encoded {
-    /// A frame of `kind`.
-    ///
-    /// # Panics
-    /// When it breaks the bounds of its type: whoever builds a message keeps to them.
-    pub(crate) fn new(kind: Kind, header: &[u8], payload: Bytes) -> Encoded {
-        let bounds = kind.bounds().expect("only known types are sent");
-        assert!(header.len() <= usize::from(bounds.header), "{kind}: a header of {} bytes", header.len());
-        assert!(payload.len() <= bounds.payload as usize, "{kind}: a payload of {} bytes", payload.len());
-        let mut head = BytesMut::with_capacity(PREFIX_BYTES + header.len());
-        head.put_u8(kind.0);
-        head.put_u8(0);
-        head.put_u16_le(header.len() as u16);
-        head.put_u32_le(payload.len() as u32);
-        head.put_slice(header);
-        Encoded { head: head.freeze(), payload }
-    }
-
-    /// Bytes on the wire.
-    pub(crate) fn len(&self) -> usize {
-        self.head.len() + self.payload.len()
-    }
+/// Puts a frame of `kind` behind what is in `buf`, up to its payload: the fixed part, and the header that `put_header` puts there.
+///
+/// # Panics
+/// When it breaks the bounds of its type: whoever builds a message keeps to them.
+pub(crate) fn put_head(buf: &mut BytesMut, kind: Kind, payload_len: usize, put_header: impl FnOnce(&mut BytesMut)) {
+    let bounds = kind.bounds().expect("only known types are sent");
+    assert!(payload_len <= bounds.payload as usize, "{kind}: a payload of {payload_len} bytes");
+    let start = buf.len();
+    buf.put_u32_le(u32::from(kind.0));
+    buf.put_u32_le(payload_len as u32);
+    put_header(buf);
+    let header_len = buf.len() - start - PREFIX_BYTES;
+    assert!(header_len <= usize::from(bounds.header), "{kind}: a header of {header_len} bytes");
+    buf[start + 2..start + 4].copy_from_slice(&(header_len as u16).to_le_bytes());
 }
 
 /// Takes the next whole frame off the front of `buf`; `None` when more bytes are needed.

@@ -357,10 +357,19 @@ impl BatchOrder {
         if batch.seq != self.next_seq {
             return Err(Violation::protocol(format!("batch {} where {} was due", batch.seq, self.next_seq)));
         }
-        let entries = split_payload(Batch::KIND, batch.lens.iter().copied(), &frame.payload)?;
+        let entries = entries_of(&batch, frame)?;
         self.next_seq += 1;
         Ok((batch.seq, entries))
     }
+
+    /// The entries of a batch that was taken, once more.
+    pub(crate) fn entries_again(frame: &Frame) -> Result<Vec<Bytes>, Violation> {
+        entries_of(&Batch::decode(frame)?, frame)
+    }
+}
+
+fn entries_of(batch: &Batch, frame: &Frame) -> Result<Vec<Bytes>, Violation> {
+    split_payload(Batch::KIND, batch.lens.iter().copied(), &frame.payload)
 }
 
 #[cfg(test)]

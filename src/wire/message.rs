@@ -10,12 +10,13 @@
 //!
 //! Layer: wire. Uses `frame`. Knows nothing of the order in which messages come.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::code::Code;
-use super::frame::{Encoded, Frame, Kind};
+use super::frame::{Encoded, Frame, Kind, put_head};
 use super::history::Tail;
 use super::{MINOR, SOFTWARE, Violation};
 use crate::ids::{Chain, Epoch, RunId};
@@ -27,6 +28,30 @@ pub(crate) struct Ext(Vec<(u16, Vec<u8>)>);
 
 /// Bytes of a free text in a header (a reason, a name), so that it cannot burst the header's bound.
 pub(crate) const TEXT_BYTES_MAX: usize = 2 << 10;
+
+/// Bytes of a frame's head that hold most messages.
+pub(crate) const HEAD_BYTES_USUAL: usize = 64;
+
+/// Where postcard puts a header: behind what is there.
+struct Behind<'a>(&'a mut BytesMut);
+
+impl Flavor for Behind<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.put_u8(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.put_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
 
 /// A message with a type of its own.
 pub(crate) trait Message: Serialize + DeserializeOwned {
@@ -40,8 +65,16 @@ pub(crate) trait Message: Serialize + DeserializeOwned {
 
     /// The message as the header of a frame with that payload.
     fn encode_with(&self, payload: Bytes) -> Encoded {
-        let header = postcard::to_allocvec(self).expect("plain structs in memory always serialize");
-        Encoded::new(Self::KIND, &header, payload)
+        let mut head = BytesMut::with_capacity(HEAD_BYTES_USUAL);
+        self.put(&mut head, payload.len());
+        Encoded { head: head.freeze(), payload }
+    }
+
+    /// Puts the message behind what is in `buf`: all of its frame but a payload of `payload_len` bytes.
+    fn put(&self, buf: &mut BytesMut, payload_len: usize) {
+        put_head(buf, Self::KIND, payload_len, |buf| {
+            postcard::serialize_with_flavor(self, Behind(buf)).expect("plain structs in memory always serialize");
+        });
     }
 
     /// The message in a frame that has to be of this type.
@@ -511,6 +544,12 @@ mod tests {
         }
     }
 
+    fn with_header(kind: Kind, header: &[u8]) -> Encoded {
+        let mut head = BytesMut::new();
+        put_head(&mut head, kind, 0, |head| head.put_slice(header));
+        Encoded { head: head.freeze(), payload: Bytes::new() }
+    }
+
     fn flat(encoded: &Encoded) -> Vec<u8> {
         [&encoded.head[..], &encoded.payload[..]].concat()
     }
@@ -546,7 +585,7 @@ mod tests {
         let with_ext = Ack { ext: Ext(vec![(77, vec![1, 2, 3])]), ..today.clone() };
         let mut header = postcard::to_allocvec(&with_ext).unwrap();
         header.extend_from_slice(b"fields of version 2");
-        let frame = decode_one(&flat(&Encoded::new(Kind::ACK, &header, Bytes::new())));
+        let frame = decode_one(&flat(&with_header(Kind::ACK, &header)));
         let read = Ack::decode(&frame).unwrap();
         assert_eq!((read.sub, read.received_lsn, read.durable_lsn), (1, 2, 3));
     }
@@ -582,7 +621,7 @@ mod tests {
         // 2^62 elements announced in nine bytes.
         let mut header = vec![0]; // seq
         header.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f]);
-        let frame = decode_one(&flat(&Encoded::new(Kind::BATCH, &header, Bytes::new())));
+        let frame = decode_one(&flat(&with_header(Kind::BATCH, &header)));
         assert_eq!(Batch::decode(&frame).unwrap_err().code, Code::PROTOCOL);
     }
 

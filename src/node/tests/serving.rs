@@ -170,6 +170,82 @@ async fn a_batch_that_the_engine_refuses_ends_the_session_and_nothing_behind_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_sessions_of_one_connection_append_at_the_same_time() {
+    let house = House::new();
+    let leader = house.leader().await;
+    let client = house.client(&leader).await;
+    let mut sessions = Vec::new();
+    for _ in 0..100 {
+        let (mut appender, mut acks) = within(client.append("t")).await.unwrap();
+        appender.send(&lines(0..1)).await.unwrap();
+        appender.flush().await.unwrap();
+        within(acks.next()).await.unwrap().unwrap();
+        sessions.push((appender, acks));
+    }
+    assert_eq!(read_all(&client, "t").await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_share_a_session_each_hear_of_their_own_batch() {
+    let house = House::new();
+    let leader = house.leader().await;
+    let client = house.client(&leader).await;
+    let shared = client.append_shared("t").await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..50 {
+        let shared = shared.clone();
+        tasks.spawn(async move {
+            let mut acked = Vec::new();
+            for i in 0..20 {
+                let batch = lines(task * 1000 + i * 3..task * 1000 + i * 3 + 1 + i % 3);
+                acked.push((within(shared.append(batch.clone())).await.unwrap(), batch));
+            }
+            acked
+        });
+    }
+    let acked: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    let there = read_all(&client, "t").await;
+    for (at, batch) in &acked {
+        assert_eq!(&there[at.first_offset as usize..=at.last_offset as usize], &batch[..]);
+    }
+    assert_eq!(there.len(), acked.iter().map(|(_, batch)| batch.len()).sum::<usize>());
+    let error = within(shared.append(Vec::new())).await.unwrap_err();
+    assert!(matches!(error, ClientError::Invalid { .. }), "{error}");
+    within(shared.append(lines(0..1))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_session_that_ends_tells_each_whether_its_own_batch_may_be_there() {
+    let house = House::new();
+    let leader = house.leader().await;
+    let wire = Wire::to(&leader).await;
+    let client = Client::connect(&wire.address, &house.tls("boss")).await.unwrap();
+    let shared = client.append_shared("t").await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let shared = shared.clone();
+        tasks.spawn(async move {
+            let mut acked = 0;
+            loop {
+                match within(shared.append(lines(0..1))).await {
+                    Ok(_) => acked += 1,
+                    Err(ClientError::AppendLost { unknown_batches: 1, .. }) => return (acked, 1),
+                    Err(_) => return (acked, 0),
+                }
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    wire.cut();
+    let told = tasks.join_all().await;
+    let (acked, unknown): (u64, u64) = told.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let there = read_all(&house.client(&leader).await, "t").await.len() as u64;
+    assert!(acked > 0 && acked <= there && there <= acked + unknown, "{acked} {there} {unknown}");
+    // Nothing of this was sent, and it says why.
+    assert_eq!(within(shared.append(lines(0..1))).await.unwrap_err().exit_code(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_role_is_held_to_what_it_may_do() {
     let house = House::new();
     house.issue("p1", Role::Producer, &["orders.*"]);

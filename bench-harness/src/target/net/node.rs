@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::OnceCell;
 use walrus_node::{BATCH_ENTRIES_MAX, Client, ClientError, IoMode, Level, Options, ReadStart};
 
 use super::cluster::{Cluster, runtime};
 use super::probe::Probe;
-use super::session::NetProducer;
+use super::session::{NetProducer, Sessions};
 use crate::payload::{Payloads, Turns};
 use crate::result::{Check, Lag, OURS, Spec};
 use crate::target::ours::{BEFORE, BEFORE_BATCH, BEFORE_ENTRY_BYTES, BEFORE_IN_FLIGHT, Ours};
@@ -61,7 +62,7 @@ impl Kind for NetNode {
         let keep = Ours { fills_before: self.fills_before }.keep_bytes(spec);
         let options = Options { io: spec.io.parse()?, level, retain_bytes: keep, ..Options::default() };
         let cluster = Cluster::start(folder, &options, spec.followers)?;
-        let clients = runtime(CLIENT_THREADS, "clients")?;
+        let clients = client_runtime(spec)?;
         let client = clients.block_on(Client::connect(&cluster.leader_address(), &cluster.client_tls()))?;
         if let Some(keep) = keep {
             fill_before(&cluster, &clients, &client, keep)
@@ -80,6 +81,8 @@ impl Kind for NetNode {
             clients,
             client,
             topics: (0..spec.topics).map(|topic| format!("topic-{topic}")).collect(),
+            shared: (0..spec.topics).map(|_| OnceCell::new()).collect(),
+            producers: spec.producers,
             followers: spec.followers,
             keep,
             probe,
@@ -87,6 +90,15 @@ impl Kind for NetNode {
             given_away: AtomicU64::new(0),
         }))
     }
+}
+
+/// What a program would take: with one producer the thread that produces does the network's work, too, as with the blocking socket of the
+/// others; several share threads for it.
+fn client_runtime(spec: &Spec) -> Result<Runtime> {
+    if spec.producers == 1 && spec.followers == 0 {
+        return Builder::new_current_thread().enable_all().build().context("a runtime for the producer");
+    }
+    runtime(CLIENT_THREADS, "clients")
 }
 
 /// The same as for the embedded log. In parts that are smaller than what is kept, each of which has to be on the followers before the next
@@ -139,6 +151,8 @@ struct NetLog {
     clients: Runtime,
     client: Client,
     topics: Vec<String>,
+    shared: Box<Sessions>,
+    producers: u32,
     followers: u32,
     keep: Option<u64>,
     probe: Mutex<Option<Probe>>,
@@ -181,7 +195,7 @@ impl Target for NetLog {
             format!("retain_bytes {mib} MiB, filled to {} MiB before the load", mib + mib / 4)
         });
         format!(
-            "io {}, {}; {}; QUIC with mutual TLS on loopback, one connection, a session a producer and topic; followers: {}; nodes in this \
+            "io {}, {}; {}; QUIC with mutual TLS on loopback, one connection, a session a topic; followers: {}; nodes in this \
              process, two threads each; {kept}",
             word("io"),
             word("durability"),
@@ -191,7 +205,8 @@ impl Target for NetLog {
     }
 
     fn producer(&self, _number: u32) -> Result<Box<dyn Producer + '_>> {
-        Ok(Box::new(NetProducer::new(self.clients.handle(), &self.client, &self.topics, &self.last_ack)))
+        let shared = (self.producers > 1).then_some(&self.shared[..]);
+        Ok(Box::new(NetProducer::new(&self.clients, &self.client, &self.topics, shared, &self.last_ack)))
     }
 
     fn counters(&self) -> Counters {
