@@ -132,7 +132,7 @@ impl Engine {
         if from >= durable {
             return Ok(Vec::new());
         }
-        let mut blocks = self.inner.segments.blocks(from, bytes_max)?;
+        let mut blocks = self.inner.segments.blocks(from, usize::MAX, bytes_max)?;
         // Blocks are readable a moment before the watermark says so. It is the watermark that decides.
         blocks.retain(|block| block.lsn < durable);
         Ok(blocks)

@@ -248,7 +248,7 @@ impl Viewer {
         if from >= self.verification.durable_lsn {
             return Ok(Vec::new());
         }
-        let blocks = self.segments.blocks(from, 1 << 20)?;
+        let blocks = self.segments.blocks(from, usize::MAX, 1 << 20)?;
         let names = self.index.names().into_iter().collect();
         Ok(blocks.iter().map(|block| self.describe(block, &names)).collect())
     }

@@ -39,7 +39,7 @@ impl ReadPool {
 
     /// A buffer of `len` bytes, whatever they are.
     pub(crate) fn take(&self, len: usize) -> ReadBuf {
-        let is_pooled = (POOLED_BYTES / 2..=POOLED_BYTES).contains(&len);
+        let is_pooled = (POOLED_BYTES / 4..=POOLED_BYTES).contains(&len);
         let used = if is_pooled { self.free().pop() } else { None };
         let bytes = if is_pooled { POOLED_BYTES } else { len };
         let memory = used.unwrap_or_else(|| vec![0; bytes].into());

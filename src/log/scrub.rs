@@ -189,7 +189,7 @@ impl Worker {
         while lsn <= last && lsn < (self.durable)() {
             // Held while it is read, a segment that is given away is not written over; and not held for longer, its room is wanted.
             let still_wanted = lsn >= self.segments.beginning().lsn;
-            let Some(stretch) = segment.locate(lsn).filter(|_| still_wanted) else { return Ok(()) };
+            let Some(stretch) = segment.locate(lsn, 1, 0).filter(|_| still_wanted) else { return Ok(()) };
             let position = Position::new(segment.number(), stretch.offset);
             let mut looked = self.look_at(&mut window, segment, position, lsn);
             if looked.is_err() {

@@ -41,7 +41,7 @@ pub(crate) struct Stretch {
     pub(crate) offset: u32,
     /// Where the block ends.
     pub(crate) block_end: u32,
-    /// Where the published blocks of the segment end.
+    /// Where the last block ends of those that were asked for.
     pub(crate) end: u32,
 }
 
@@ -167,15 +167,18 @@ impl Segment {
         published.first_lsn.map(|_| published.last_ts_ns)
     }
 
-    /// Where block `lsn` lies, and how far published blocks follow it here.
-    pub(crate) fn locate(&self, lsn: Lsn) -> Option<Stretch> {
+    /// Where block `lsn` lies, and where the last one ends that lies whole within `bytes_max` bytes, of `blocks_max` at most.
+    pub(crate) fn locate(&self, lsn: Lsn, blocks_max: usize, bytes_max: usize) -> Option<Stretch> {
         let published = self.published.read().expect("no holder of this lock panics");
         let first = published.first_lsn.filter(|first| *first <= lsn)?;
         let index = usize::try_from(lsn.blocks_since(first)).ok()?;
         let offset = *published.offsets.get(index).filter(|offset| **offset != NO_BLOCK)?;
-        let behind = published.offsets[index + 1..].iter().find(|offset| **offset != NO_BLOCK);
-        let block_end = behind.copied().unwrap_or(published.end);
-        Some(Stretch { offset, block_end, end: published.end })
+        let behind = published.offsets[index + 1..].iter().copied().filter(|offset| *offset != NO_BLOCK);
+        let mut ends = behind.chain([published.end]);
+        let block_end = ends.next().expect("the last of them at least");
+        let reach = offset.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX));
+        let end = ends.take(blocks_max.saturating_sub(1)).take_while(|end| *end <= reach).last().unwrap_or(block_end);
+        Some(Stretch { offset, block_end, end })
     }
 }
 
@@ -309,6 +312,7 @@ impl From<storage::Error> for NotMade {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Access, sim::SimDisk};
 
     #[test]
     fn only_segment_files_have_numbers() {
@@ -317,5 +321,36 @@ mod tests {
         for other in ["spare-1.tmp", "1f.seg", "00000000000000zz.seg", "000000010000001f.seg"] {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_stretch_is_of_whole_blocks_no_more_than_asked_for_and_the_first_at_least() {
+        let disk = SimDisk::new(1).open(Access::Write).unwrap();
+        let file = disk.create("segment", 64 << 10).unwrap();
+        let header = SegmentHeader {
+            align: 4096,
+            log_id: LogId::new(1),
+            number: SegmentNo::new(1),
+            bytes: 64 << 10,
+            packed: false,
+            generation: 0,
+            salt: 5,
+            prepared_ts_ns: 0,
+        };
+        let segment = Segment::new(header, file);
+        // Blocks 7 and 8, a hole of one, and block 10: 4 KiB, 8 KiB, -, 4 KiB.
+        for (lsn, offset, len) in [(7, 4096, 4096), (8, 8192, 8192), (10, 20480, 4096)] {
+            segment.publish_behind_damage(Lsn::new(lsn), Position::new(SegmentNo::new(1), offset), len);
+        }
+        let end = |lsn, blocks_max, bytes_max| segment.locate(Lsn::new(lsn), blocks_max, bytes_max).map(|s| s.end);
+        assert_eq!(segment.locate(Lsn::new(7), 9, 0), Some(Stretch { offset: 4096, block_end: 8192, end: 8192 }));
+        for (bytes_max, wanted) in [(4096, 8192), (16383, 8192), (16384, 20480), (20479, 20480), (usize::MAX, 24576)] {
+            assert_eq!(end(7, usize::MAX, bytes_max), Some(wanted), "{bytes_max} bytes");
+        }
+        for (blocks_max, wanted) in [(0, 8192), (1, 8192), (2, 20480), (3, 24576), (4, 24576)] {
+            assert_eq!(end(7, blocks_max, usize::MAX), Some(wanted), "{blocks_max} blocks");
+        }
+        assert_eq!(end(10, 1, 0), Some(24576));
+        assert_eq!((end(9, 1, 0), end(11, 1, 0), end(6, 1, 0)), (None, None, None));
     }
 }

@@ -158,7 +158,7 @@ impl Segments {
         self.held().map.values().map(|segment| segment.header.bytes).sum()
     }
 
-    fn locate(&self, lsn: Lsn) -> Option<(Arc<Segment>, Stretch)> {
+    fn locate(&self, lsn: Lsn, blocks_max: usize, bytes_max: usize) -> Option<(Arc<Segment>, Stretch)> {
         let held = self.held();
         // In the first segment there may be blocks left of a group whose beginning is gone.
         if lsn < held.beginning.lsn {
@@ -167,26 +167,30 @@ impl Segments {
         // From the end: the newest blocks are asked for most.
         let holds = |segment: &&Arc<Segment>| segment.first_lsn().is_some_and(|first| first <= lsn);
         let segment = held.map.values().rev().find(holds)?;
-        Some((Arc::clone(segment), segment.locate(lsn)?))
+        Some((Arc::clone(segment), segment.locate(lsn, blocks_max, bytes_max)?))
     }
 
     /// Where block `lsn` lies.
     pub(crate) fn position(&self, lsn: Lsn) -> Option<Position> {
-        self.locate(lsn).map(|(segment, stretch)| Position::new(segment.number(), stretch.offset))
+        self.locate(lsn, 1, 0).map(|(segment, stretch)| Position::new(segment.number(), stretch.offset))
     }
 
     /// The block `lsn`.
     pub(crate) fn block(&self, lsn: Lsn) -> Result<PortableBlock, BlockError> {
-        let mut blocks = self.blocks(lsn, 0)?;
+        let mut blocks = self.blocks(lsn, 1, 0)?;
         Ok(blocks.swap_remove(0))
     }
 
-    /// Blocks from `from` on, as many as lie together in `bytes_max` bytes of one segment, at least one. One read.
-    pub(crate) fn blocks(&self, from: Lsn, bytes_max: usize) -> Result<Vec<PortableBlock>, BlockError> {
-        let (segment, stretch) = self.locate(from).ok_or(BlockError::NotThere(from))?;
-        let reach = stretch.offset.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX));
-        let end = stretch.end.min(reach).max(stretch.block_end);
-        let mut buffer = self.pool.take((end - stretch.offset) as usize);
+    /// Up to `blocks_max` blocks from `from` on, as many as lie together in `bytes_max` bytes of one segment, at least one. One read, which
+    /// ends with a block: so those of a reader that goes on follow each other, and the kernel reads ahead for him.
+    pub(crate) fn blocks(
+        &self,
+        from: Lsn,
+        blocks_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<PortableBlock>, BlockError> {
+        let (segment, stretch) = self.locate(from, blocks_max, bytes_max).ok_or(BlockError::NotThere(from))?;
+        let mut buffer = self.pool.take((stretch.end - stretch.offset) as usize);
         segment.file.read_at(&mut buffer, stretch.offset.into())?;
         let bytes = Bytes::from_owner(buffer);
 

@@ -37,7 +37,7 @@ const LOCK: &str = "LOCK";
 
 /// How long an open tries for LOCK. The last writes of a killed process hold it until they have landed (1.6 s measured).
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
+const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 /// Zeros are written in pieces of this size: large enough for the full bandwidth, small enough to keep around.
 const ZERO_BYTES: usize = 1 << 20;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::index::{BlockRef, Index, Topic};
 use crate::ids::TopicId;
+use crate::limits::ALIGN_MIN;
 use crate::log::damage::Damage;
 use crate::log::read_pool::POOLED_BYTES;
 use crate::log::segments::{BlockError, PortableBlock, Segments};
@@ -156,13 +157,15 @@ impl Reader<'_> {
     fn gather(&self, batch: &mut Gathered, refs: &[BlockRef]) -> Result<(), BlockError> {
         let mut ahead: VecDeque<PortableBlock> = VecDeque::new();
         for (i, block) in refs.iter().enumerate() {
+            if batch.is_full() {
+                return Ok(()); // no block is read only to find that nothing of it is wanted
+            }
             while ahead.front().is_some_and(|read| read.lsn < block.lsn) {
                 ahead.pop_front();
             }
             if ahead.front().is_none_or(|read| read.lsn != block.lsn) {
-                let in_a_row = refs.get(i + 1).is_some_and(|next| next.lsn == block.lsn.next());
-                let wanted = if in_a_row { batch.bytes_left().saturating_mul(2).min(READ_AHEAD_BYTES) } else { 0 };
-                ahead = self.segments.blocks(block.lsn, wanted)?.into();
+                let bytes = batch.disk_bytes_left().min(READ_AHEAD_BYTES);
+                ahead = self.segments.blocks(block.lsn, batch.blocks_left(&refs[i..]), bytes)?.into();
             }
             let read = ahead.pop_front().expect("a read of blocks returns at least one");
             if !batch.take(&read, block.first_offset, self.segments)? {
@@ -242,11 +245,22 @@ impl Gathered<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.full || self.next_offset >= self.end || self.entries.len() >= self.limit.entries.max(1)
+        let has_enough_bytes = self.bytes >= self.limit.bytes && !self.entries.is_empty();
+        self.full || has_enough_bytes || self.next_offset >= self.end || self.entries.len() >= self.limit.entries.max(1)
     }
 
-    fn bytes_left(&self) -> usize {
-        self.limit.bytes.saturating_sub(self.bytes)
+    /// What the entries still wanted take on disk, where an entry is not much smaller than 256 bytes; for smaller ones it takes more reads.
+    fn disk_bytes_left(&self) -> usize {
+        let payload = self.limit.bytes.saturating_sub(self.bytes);
+        payload.saturating_add(payload / 8 + ALIGN_MIN)
+    }
+
+    /// How many of these blocks follow each other in the log and begin before enough entries are gathered; the first at least.
+    fn blocks_left(&self, refs: &[BlockRef]) -> usize {
+        let entries = (self.limit.entries.max(1) - self.entries.len()) as u64;
+        let last_offset = self.next_offset.saturating_add(entries - 1);
+        let goes_on = |pair: &&[BlockRef]| pair[1].lsn == pair[0].lsn.next() && pair[1].first_offset <= last_offset;
+        1 + refs.windows(2).take_while(goes_on).count()
     }
 
     /// Takes this topic's entries of a block, the first of which has `first_offset`; false when enough is gathered, or one is missing.
