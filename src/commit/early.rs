@@ -70,7 +70,7 @@ const YIELDS_MAX: usize = 50;
 /// wake it costs a caller ten.
 const LINGER_YIELDS: usize = 100;
 /// ... and before it takes a block that is not full: a block of 50 entries costs nearly what one of 256 does (docs/decisions/0007).
-const FILL_YIELDS: usize = 32;
+const FILL_YIELDS: usize = 40;
 
 /// What comes next in the log.
 pub(crate) struct Next {
@@ -83,17 +83,24 @@ pub(crate) struct Next {
 
 /// What is lent to the callers, and what they have made of it.
 pub(crate) struct Early {
-    /// For those who push, and would stop it: one look instead of a lock.
-    is_lent: AtomicBool,
-    /// Behind the last block that has an entry.
-    end: AtomicU64,
+    seen: Seen,
     state: Mutex<State>,
     /// Told to callers who wait: a slot is free, or nothing is lent any more.
     room: Condvar,
     waker: Waker,
 }
 
+/// What is looked at without the lock, again and again: far from it in memory, for each look would take the lock's cache line from a caller.
+#[repr(align(128))]
+struct Seen {
+    /// For those who push, and would stop it.
+    is_lent: AtomicBool,
+    /// Behind the last block that has an entry.
+    end: AtomicU64,
+}
+
 #[derive(Default)]
+#[repr(align(128))]
 struct State {
     /// None: a log whose entries are durable, or a disk that has no such memory.
     memory: Option<EarlyMemory>,
@@ -118,8 +125,7 @@ struct State {
 impl Early {
     pub(crate) fn new(waker: Waker) -> Early {
         Early {
-            is_lent: AtomicBool::new(false),
-            end: AtomicU64::new(0),
+            seen: Seen { is_lent: AtomicBool::new(false), end: AtomicU64::new(0) },
             state: Mutex::default(),
             room: Condvar::new(),
             waker,
@@ -159,7 +165,7 @@ impl Early {
 
     /// Whether it is worth trying.
     pub(crate) fn is_lent(&self) -> bool {
-        self.is_lent.load(Ordering::Acquire)
+        self.seen.is_lent.load(Ordering::Acquire)
     }
 
     /// Takes an entry; with `may_wait`, where all blocks are full, once the commit thread has written one. When it returns, the entry
@@ -173,7 +179,7 @@ impl Early {
             if state.stopped || !state.knows(topic) || payload.bytes.len() > state.block_bytes / EARLY_SLOTS {
                 return Err(payload);
             }
-            if state.make_room(payload.bytes.len(), &self.end) {
+            if state.make_room(payload.bytes.len(), &self.seen.end) {
                 break;
             }
             if state.blocks_left == 0 || !may_wait {
@@ -194,7 +200,7 @@ impl Early {
 
     /// Readers who are published less than this have to wait: what lies before has been acknowledged.
     pub(crate) fn end(&self) -> Lsn {
-        Lsn::new(self.end.load(Ordering::Acquire))
+        Lsn::new(self.seen.end.load(Ordering::Acquire))
     }
 
     // -- under the queue's lock -------------------------------------------------------------------------------------------
@@ -206,12 +212,12 @@ impl Early {
         (state.next_lsn, state.last_entries, state.blocks_left) = (Some(next.lsn), next.last_entries, next.blocks);
         state.offsets = Some(offsets);
         state.stopped = false;
-        self.is_lent.store(true, Ordering::Release);
+        self.seen.is_lent.store(true, Ordering::Release);
     }
 
     /// Takes no more.
     pub(super) fn stop(&self) {
-        if self.is_lent.swap(false, Ordering::AcqRel) {
+        if self.seen.is_lent.swap(false, Ordering::AcqRel) {
             let mut state = self.lock();
             state.stopped = true;
             self.tell_of_room(&state);
@@ -225,12 +231,13 @@ impl Early {
         if let Some(lent) = state.offsets.take() {
             *offsets = lent;
         }
-        state.take(to, true)
+        state.take(to, usize::MAX, true)
     }
 
-    /// Moves the full blocks to the commit thread, with `also_open` the open one, too. Returns whether there were any.
+    /// Moves full blocks to the commit thread, with `also_open` the open one, too. Not all slots at once: the callers need some while it
+    /// writes. Returns whether there were any.
     pub(super) fn take(&self, to: &mut VecDeque<Submission>, also_open: bool) -> bool {
-        self.lock().take(to, also_open)
+        self.lock().take(to, EARLY_SLOTS / 2, also_open)
     }
 
     /// Tells callers that the commit thread sleeps. False: there is something to do.
@@ -258,14 +265,17 @@ impl Early {
             }
             thread::yield_now();
         }
-        let something = self.end() > taken;
-        for _ in 0..if something { FILL_YIELDS } else { 0 } {
-            if self.end() > taken.next() || !self.is_lent() {
-                break; // a block is full
+        self.end() > taken
+    }
+
+    /// Lets others run until the block behind `taken`, if callers have begun it, is full, or the plan is not lent any more.
+    pub(super) fn let_fill(&self, taken: Lsn) {
+        for _ in 0..FILL_YIELDS {
+            if self.end() != taken.next() || !self.is_lent() {
+                return;
             }
             thread::yield_now();
         }
-        something
     }
 
     /// Blocks are written, and survive the process by themselves.
@@ -338,10 +348,11 @@ impl State {
         Receipt { first_offset: offset, last_offset: offset, lsn }
     }
 
-    fn take(&mut self, to: &mut VecDeque<Submission>, also_open: bool) -> bool {
+    fn take(&mut self, to: &mut VecDeque<Submission>, blocks_max: usize, also_open: bool) -> bool {
         let before = to.len();
-        to.extend(self.full.drain(..).map(Submission::Early));
-        if also_open {
+        let full = self.full.len().min(blocks_max);
+        to.extend(self.full.drain(..full).map(Submission::Early));
+        if also_open && to.len() - before < blocks_max {
             to.extend(self.close_open().map(Submission::Early));
         }
         to.len() > before

@@ -201,6 +201,9 @@ impl Writer {
         while self.state.failure.is_none() && !self.is_full() {
             if self.state.waiting.is_empty() {
                 let only_if_worth = !self.state.in_flight.is_empty() && !self.state.completed;
+                if self.state.callers_in_a_row && !only_if_worth {
+                    self.queue.early.let_fill(self.planned.tail.lsn);
+                }
                 if !self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, only_if_worth) {
                     return Ok(());
                 }

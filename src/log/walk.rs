@@ -27,7 +27,7 @@ pub(crate) type SegmentMap = BTreeMap<SegmentNo, Arc<Segment>>;
 /// Bytes of a window: a huge page, and room for the largest block.
 const WINDOW_BYTES: usize = 2 << 20;
 
-/// Bytes read at a time: enough for the device's bandwidth; with more it gives less (docs/decisions/0006).
+/// Bytes read at a time: enough for the device's bandwidth; with more it gives less (docs/decisions/0008).
 const READ_BYTES: usize = 1 << 20;
 
 const _: () = assert!(WINDOW_BYTES >= BLOCK_BYTES_MAX + 2 * ALIGN_MAX && WINDOW_BYTES >= READ_BYTES + ALIGN_MAX);

@@ -32,7 +32,7 @@ const _: () = assert!(SLOT_SMALL_BYTES.is_multiple_of(ALIGN_MIN) && SLOT_SMALL_B
 // A slot's number goes into a 16-bit field of a submission.
 const _: () = assert!(2 * (SLOTS_SMALL + SLOTS_LARGE) <= u16::MAX as usize);
 
-/// Bytes of a huge page. What is read directly into memory that lies together arrives twice as fast (docs/decisions/0006).
+/// Bytes of a huge page. What is read directly into memory that lies together arrives twice as fast (docs/decisions/0008).
 const HUGE_BYTES: usize = 2 << 20;
 
 /// Page-aligned memory, zeroed when new, and in huge pages where it fills them. From the allocator, since what comes and goes with every
