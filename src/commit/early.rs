@@ -176,7 +176,7 @@ impl Early {
     pub(crate) fn append(&self, topic: TopicId, payload: Payload, may_wait: bool) -> Result<Receipt, Payload> {
         let mut state = self.lock_soon();
         loop {
-            if state.stopped || !state.knows(topic) || payload.bytes.len() > state.block_bytes / EARLY_SLOTS {
+            if state.stopped || !state.knows(topic) || payload.bytes.len() > state.block_bytes / 4 {
                 return Err(payload);
             }
             if state.make_room(payload.bytes.len(), &self.seen.end) {
@@ -217,7 +217,7 @@ impl Early {
 
     /// Takes no more.
     pub(super) fn stop(&self) {
-        if self.seen.is_lent.swap(false, Ordering::AcqRel) {
+        if self.is_lent() && self.seen.is_lent.swap(false, Ordering::AcqRel) {
             let mut state = self.lock();
             state.stopped = true;
             self.tell_of_room(&state);

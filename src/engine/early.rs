@@ -19,6 +19,7 @@ use crate::commit::ticket::{Receipt, ticket};
 use crate::entropy::Entropy;
 use crate::format::block::entry_flags;
 use crate::format::superblock::Role;
+use crate::limits::EARLY_ENTRY_BYTES_MAX;
 use crate::log::early::{self, FoundBlock};
 use crate::log::recovery::OpenError;
 use crate::topic::index::Topic;
@@ -39,7 +40,8 @@ impl Engine {
         last.map_or(Ok(()), |ticket| ticket.wait().map(drop).map_err(not_written))
     }
 
-    /// Makes the memory, for a log whose entries need no flush. Without it every entry goes by the queue: slower, and as safe.
+    /// Makes the memory, for a log whose entries need no flush. Where it cannot be had, on a full disk or a file system that maps nothing,
+    /// every entry goes by the queue: slower, and as safe.
     pub(super) fn begin_early(&self, entropy: &mut Entropy) -> Result<(), OpenError> {
         let Inner { disk, limit, .. } = &*self.inner;
         let is_wanted = self.inner.role == Role::Leader && self.inner.level == Level::Written;
@@ -50,10 +52,8 @@ impl Engine {
         let Some(reign) = reigns.last() else { return Ok(early::remove(disk)?) };
         let block_bytes = early_block_bytes(limit.bytes_max, limit.align);
         let header = EarlyMemory::layout(self.inner.log_id, reign.epoch, entropy.next_u64(), block_bytes);
-        match early::create(disk, &header) {
-            Ok(shared) => self.inner.queue.early.install(EarlyMemory::new(shared, header), block_bytes),
-            Err(error) if error.is_full() => {}
-            Err(error) => return Err(error.into()),
+        if let Ok(shared) = early::create(disk, &header) {
+            self.inner.queue.early.install(EarlyMemory::new(shared, header), block_bytes);
         }
         Ok(())
     }
@@ -68,7 +68,10 @@ impl Engine {
     ) -> Option<Receipt> {
         let level = options.level.unwrap_or(self.inner.level);
         let early = &self.inner.queue.early;
-        if level != Level::Written || entries.len() != 1 || options.expect_offset.is_some() || !early.is_lent() {
+        if level != Level::Written || options.expect_offset.is_some() || !early.is_lent() {
+            return None;
+        }
+        if entries.len() != 1 || entries[0].len() > EARLY_ENTRY_BYTES_MAX {
             return None;
         }
         let topic = topic.slot.id()?;

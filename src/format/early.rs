@@ -15,7 +15,7 @@ use super::checksum::{early_mark, payload_sum, plain_sum};
 use super::field::{get_u16, get_u32, get_u64, get_u128, put_u16, put_u32, put_u64, put_u128};
 use super::{Corrupt, FORMAT_VERSION};
 use crate::ids::{Epoch, LogId, TopicId};
-use crate::limits::{BLOCK_ENTRIES_MAX, EARLY_BLOCK_BYTES_MAX, EARLY_SLOTS};
+use crate::limits::{ALIGN_MAX, BLOCK_ENTRIES_MAX, EARLY_BLOCK_BYTES_MAX, EARLY_SLOTS};
 use crate::lsn::Lsn;
 
 const MAGIC: &[u8; 8] = b"WALREAR1";
@@ -43,8 +43,9 @@ const MARK_AT: usize = 32;
 
 const RECORDS_BYTES: usize = BLOCK_ENTRIES_MAX * RECORD_BYTES;
 
-/// The longest such file.
-pub(crate) const EARLY_BYTES_MAX: usize = HEADER_BYTES + EARLY_SLOTS * (RECORDS_BYTES + EARLY_BLOCK_BYTES_MAX);
+/// The longest such file, whatever the unit of writing.
+pub(crate) const EARLY_BYTES_MAX: usize =
+    (HEADER_BYTES + EARLY_SLOTS * (RECORDS_BYTES + EARLY_BLOCK_BYTES_MAX)).next_multiple_of(ALIGN_MAX);
 
 const _: () = assert!(MARK_AT + 8 == RECORD_BYTES && EPOCH_AT + 4 <= SUM_AT);
 
