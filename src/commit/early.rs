@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 
 use super::early_block::{EarlyBlock, EarlyEntry};
@@ -83,6 +83,9 @@ pub(crate) struct Next {
 
 /// What is lent to the callers, and what they have made of it.
 pub(crate) struct Early {
+    /// Bytes on disk of the blocks that callers fill. Unset for a log whose entries are durable, or a disk that has no such memory: then
+    /// nothing is ever lent, and nothing here takes a lock.
+    block_bytes: OnceLock<usize>,
     seen: Seen,
     state: Mutex<State>,
     /// Told to callers who wait: a slot is free, or nothing is lent any more.
@@ -90,7 +93,8 @@ pub(crate) struct Early {
     waker: Waker,
 }
 
-/// What is looked at without the lock, again and again: far from it in memory, for each look would take the lock's cache line from a caller.
+/// What is looked at without the lock, again and again: far from it in memory, for each look would take the lock's cache line from a
+/// caller.
 #[repr(align(128))]
 struct Seen {
     /// For those who push, and would stop it.
@@ -102,7 +106,7 @@ struct Seen {
 #[derive(Default)]
 #[repr(align(128))]
 struct State {
-    /// None: a log whose entries are durable, or a disk that has no such memory.
+    /// Set before anything is lent.
     memory: Option<EarlyMemory>,
     block_bytes: usize,
     free_slots: Vec<usize>,
@@ -125,6 +129,7 @@ struct State {
 impl Early {
     pub(crate) fn new(waker: Waker) -> Early {
         Early {
+            block_bytes: OnceLock::new(),
             seen: Seen { is_lent: AtomicBool::new(false), end: AtomicU64::new(0) },
             state: Mutex::default(),
             room: Condvar::new(),
@@ -153,12 +158,17 @@ impl Early {
         let mut state = self.lock();
         state.free_slots = (0..memory.header.slots).rev().collect();
         (state.memory, state.block_bytes) = (Some(memory), block_bytes);
+        state.asleep = true; // it may be, and has not told
+        self.block_bytes.set(block_bytes).expect("installed once");
     }
 
     /// Bytes on disk of the blocks that callers fill; none if nothing can be lent.
-    pub(crate) fn block_bytes(&self) -> Option<usize> {
-        let state = self.lock();
-        state.memory.as_ref().map(|_| state.block_bytes)
+    pub(super) fn block_bytes(&self) -> Option<usize> {
+        self.block_bytes.get().copied()
+    }
+
+    fn is_installed(&self) -> bool {
+        self.block_bytes.get().is_some()
     }
 
     // -- callers ----------------------------------------------------------------------------------------------------------
@@ -226,6 +236,9 @@ impl Early {
 
     /// Takes no more; moves everything that stands here to the commit thread, and the offsets.
     pub(super) fn recall(&self, to: &mut VecDeque<Submission>, offsets: &mut Vec<u64>) -> bool {
+        if !self.is_installed() {
+            return false;
+        }
         self.stop();
         let mut state = self.lock();
         if let Some(lent) = state.offsets.take() {
@@ -237,22 +250,27 @@ impl Early {
     /// Moves full blocks to the commit thread, with `also_open` the open one, too. Not all slots at once: the callers need some while it
     /// writes. Returns whether there were any.
     pub(super) fn take(&self, to: &mut VecDeque<Submission>, also_open: bool) -> bool {
-        self.lock().take(to, EARLY_SLOTS / 2, also_open)
+        self.is_installed() && self.lock().take(to, EARLY_SLOTS / 2, also_open)
     }
 
     /// Tells callers that the commit thread sleeps. False: there is something to do.
     pub(super) fn sleep(&self) -> bool {
+        if !self.is_installed() {
+            return true;
+        }
         let mut state = self.lock();
         state.asleep = state.is_empty();
         state.asleep
     }
 
     pub(super) fn awake(&self) {
-        self.lock().asleep = false;
+        if self.is_installed() {
+            self.lock().asleep = false;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        !self.is_installed() || self.lock().is_empty()
     }
 
     // -- the commit thread ------------------------------------------------------------------------------------------------
