@@ -16,7 +16,7 @@ impl Writer {
             return Err(submission);
         }
         self.state.waiting.push_back(submission);
-        self.refuse_unexpected_offsets();
+        self.refuse_what_cannot_follow();
         if self.state.waiting.is_empty() {
             return Ok(()); // answered
         }

@@ -45,8 +45,8 @@ impl Writer {
             // What was acknowledged before it was written cannot be rejected either: it stays where it is until the next open.
             Err(NoSpare { reason, full: true }) if !self.holds_blocks(group.taken) => {
                 self.reject(group.taken, &AppendError::Full { reason });
-                // Offsets that were expected behind the rejected entries are not to be had any more.
-                self.refuse_unexpected_offsets();
+                // Offsets that were expected behind the rejected entries are not to be had any more, nor the rest of a rejected batch.
+                self.refuse_what_cannot_follow();
                 return Ok(());
             }
             Err(NoSpare { reason, .. }) => return Err(Halt(reason)),

@@ -10,14 +10,16 @@
 //!
 //! Layer: commit. Knows nothing of who feeds it.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
+use super::error::AppendError;
 use crate::lsn::Lsn;
 
 /// One staged batch, shared by whoever feeds it and by the commit thread.
 #[derive(Debug, Default)]
 pub(crate) struct Staging {
     planned: Mutex<Planned>,
+    lost: OnceLock<AppendError>,
 }
 
 /// What of the batch has been given a place. Only the commit thread changes it.
@@ -34,5 +36,15 @@ pub(crate) struct Planned {
 impl Staging {
     pub(crate) fn planned(&self) -> MutexGuard<'_, Planned> {
         self.planned.lock().expect("no holder of this lock panics")
+    }
+
+    /// A part was rejected: what comes behind it goes on in nothing, though there may be room for it.
+    pub(super) fn lose(&self, error: &AppendError) {
+        let _ = self.lost.set(error.clone()); // the first reason stands
+    }
+
+    /// Why it is lost, if it is.
+    pub(super) fn lost(&self) -> Option<&AppendError> {
+        self.lost.get()
     }
 }

@@ -217,6 +217,14 @@ impl Submission {
         }
     }
 
+    /// The batch that it is a part of.
+    pub(super) fn staging(&self) -> Option<&Staging> {
+        match self {
+            Submission::Append(append) => append.staging.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The topic that it extends, and by how many entries.
     pub(crate) fn extends(&self) -> Option<(&Arc<TopicSlot>, u64)> {
         match self {

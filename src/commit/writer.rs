@@ -78,6 +78,8 @@ pub(crate) struct WriterState {
     pub(super) halt: Option<Halt>,
     /// Entries have come that nobody waits to be flushed: more of them may be taken without this thread.
     pub(super) may_lend: bool,
+    /// A part of a staged batch was rejected: others of it may still come.
+    has_lost_batches: bool,
     /// The last early block had more than one entry.
     pub(super) callers_in_a_row: bool,
     /// A caller commits in its own thread: writes are made there and then.
@@ -207,7 +209,7 @@ impl Writer {
                 if !self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, only_if_worth) {
                     return Ok(());
                 }
-                self.refuse_unexpected_offsets();
+                self.refuse_what_cannot_follow();
             }
             if !self.state.waiting.is_empty() {
                 self.submit_group()?;
@@ -433,8 +435,24 @@ impl Writer {
         }
     }
 
+    /// Answers what waits, and must not be written behind what lies before it.
+    pub(super) fn refuse_what_cannot_follow(&mut self) {
+        if self.state.has_lost_batches {
+            self.state.waiting.retain_mut(|submission| {
+                let Some(lost) = submission.staging().and_then(|staging| staging.lost()).cloned() else { return true };
+                submission.answer(Err(lost));
+                false
+            });
+        }
+        self.refuse_unexpected_offsets();
+    }
+
     pub(super) fn reject(&mut self, taken: usize, error: &AppendError) {
         for mut submission in self.state.waiting.drain(..taken) {
+            if let Some(staging) = submission.staging() {
+                staging.lose(error);
+                self.state.has_lost_batches = true;
+            }
             submission.answer(Err(error.clone()));
         }
     }

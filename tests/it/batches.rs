@@ -1,7 +1,7 @@
 //! Batches and entries of any size, conditional appends, and appends that do not wait.
 
 use bytes::Bytes;
-use walrus_node::sim::SimDisk;
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
 use walrus_node::{AppendError, AppendOptions, Engine, Options, QueueBounds};
 
 use crate::support::{folder, open, payloads, small};
@@ -185,4 +185,26 @@ fn what_may_wait_for_a_slow_disk_is_bounded_as_the_options_say() {
         }
         assert_eq!(waits.join().unwrap().first_offset, n + 1);
     }
+}
+
+/// The first part of a batch finds no room, the second, which is shorter, would: it goes on in an entry that has not begun.
+#[test]
+fn of_a_batch_that_found_no_room_no_later_and_shorter_part_is_written() {
+    let disk = SimDisk::new(1);
+    let bytes = 64 << 10;
+    let options = Options { segment_bytes_first: bytes, segment_bytes_max: bytes, seed: Some(1), ..Options::default() };
+    let log = Engine::open_sim(&disk, options).unwrap();
+    disk.fail(Fault { kind: FaultKind::Create, nth: 1, error: FaultError::Full, from_then_on: true });
+    let mut entries = 0;
+    while log.append("t", vec![1; 20_000]).unwrap().wait().is_ok() {
+        entries += 1;
+    }
+    let mut batch = log.begin_batch("t", AppendOptions::default()).unwrap();
+    batch.push(vec![2; 60_000]).unwrap();
+    // Behind the first part, or rejected with it: when one is taken, that part is decided.
+    while log.append("t", "short").unwrap().wait().is_err() {}
+    let error = batch.commit().expect_err("its first fragment takes nearly a segment, and there is none");
+    assert!(matches!(error, AppendError::Full { .. }), "{error}");
+    assert!(disk.faults_fired() > 0 && log.status().halted.is_none());
+    assert_eq!(payloads(&log, "t").len() as u64, entries + 1);
 }
