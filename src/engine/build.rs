@@ -12,7 +12,7 @@ use super::reign::PendingReign;
 use super::{Engine, Inner, Options};
 use crate::commit::alarm::Alarm;
 use crate::commit::committer::Committer;
-use crate::commit::flushing::Pace;
+use crate::commit::flushing::{FlushEvery, Pace};
 use crate::commit::next_tail::NextTail;
 use crate::commit::plan::BlockLimit;
 use crate::commit::progress::Progress;
@@ -20,16 +20,17 @@ use crate::commit::queue::Queue;
 use crate::commit::submission::Level;
 use crate::commit::writer::{HaltReason, Writer, WriterState};
 use crate::entropy::Entropy;
-use crate::format::superblock::Role;
+use crate::format::superblock::{Role, Superblock};
 use crate::ids::{LogId, NodeId, RunId};
 use crate::log::early::{self, End, FoundBlock};
 use crate::log::keeper::{Keeper, Kept, Policy, Published, Retention, SegmentSizes};
-use crate::log::meta::BlockMeta;
+use crate::log::meta::{BlockMeta, Sink};
 use crate::log::open::{Writable, create, make_writable};
 use crate::log::recovery::{Contents, OpenError, Parts, Recovered, open_parts};
 use crate::log::scrub::Scrub;
 use crate::log::segments::{Beginning, Segments};
-use crate::storage::{Access, Disk};
+use crate::log::walk::SegmentMap;
+use crate::storage::{self, Access, Disk};
 use crate::topic::cursor::{CursorError, CursorFile};
 use crate::topic::index::Index;
 
@@ -139,7 +140,47 @@ fn parts_or_new_log(
     }
 }
 
-/// Starts the keeper and the commit thread.
+/// Where the log goes on, and how.
+struct Start {
+    superblock: Superblock,
+    live: SegmentMap,
+    planned: NextTail,
+    /// How many entries begin in the last block.
+    last_entries: u32,
+    limit: BlockLimit,
+}
+
+impl Start {
+    fn of(writable: &Writable, options: &Options) -> Start {
+        let (superblock, tail) = (writable.superblock.now.clone(), writable.tail);
+        let in_use = tail.position.segment();
+        let live = writable.segments.range(..=in_use).map(|(number, segment)| (*number, Arc::clone(segment)));
+        let live: SegmentMap = live.collect();
+        let planned = NextTail::new(tail, live.get(&in_use).cloned());
+        let last_entries = writable.last_segment.blocks.last().map_or(0, BlockMeta::n_entries);
+        let smallest = writable.segments.range(in_use..).map(|(_, segment)| segment.header.bytes).min();
+        let segment_bytes = smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first);
+        let limit = BlockLimit::new(superblock.align as usize, segment_bytes);
+        Start { superblock, live, planned, last_entries, limit }
+    }
+
+    fn published(&self) -> Published {
+        let Superblock { epoch, run_id, .. } = self.superblock;
+        Published { tail: self.planned.tail, linear: self.planned.linear(), epoch, run_id }
+    }
+}
+
+/// What the callers and the threads have in common.
+struct Common {
+    queue: Arc<Queue>,
+    segments: Arc<Segments>,
+    keeper: Arc<Keeper>,
+    progress: Arc<Progress>,
+    halted: HaltReason,
+    followers: Arc<AtomicU64>,
+}
+
+/// Starts the threads; then the log writes what was found, and begins its reign.
 fn start(
     disk: Disk,
     options: Options,
@@ -150,82 +191,97 @@ fn start(
 ) -> Result<Engine, OpenError> {
     let Derived { index, cursors, beginning, next_offsets, found } = derived;
     let io = disk.queue()?;
-    let sb = writable.superblock.now.clone();
-    let tail = writable.tail;
-    let live: crate::log::walk::SegmentMap =
-        writable.segments.range(..=tail.position.segment()).map(|(number, s)| (*number, Arc::clone(s))).collect();
-    let last_entries = writable.last_segment.blocks.last().map_or(0, BlockMeta::n_entries);
-    let planned = NextTail::new(tail, live.get(&tail.position.segment()).cloned());
-    let published = Published { tail, linear: planned.linear(), epoch: sb.epoch, run_id: sb.run_id };
-    let smallest = writable.segments.range(tail.position.segment()..).map(|(_, segment)| segment.header.bytes).min();
-    let limit = BlockLimit::new(sb.align as usize, smallest.unwrap_or(u64::MAX).min(options.segment_bytes_first));
-    let queue = Arc::new(Queue::new(io.waker(), options.queue));
-    let segments = Arc::new(Segments::new(live, sb.log_id, beginning));
+    let io_name = io.name();
+    let start = Start::of(&writable, &options);
+    let Superblock { log_id, node_id, epoch, run_id, .. } = start.superblock;
     let mut warnings: Vec<_> = disk.io().fallback.into_iter().collect();
     warnings.extend_from_slice(&writable.warnings);
+    let segments = Arc::new(Segments::new(start.live.clone(), log_id, beginning));
     let kept = Kept { segments: Arc::clone(&segments), remembers: Arc::clone(&index) as _, clock: wall_clock_ns };
-    let keeper = Keeper::start(disk.clone(), writable, published, policy(&options), kept, entropy.fork(), io.waker());
-    let keeper = Arc::new(keeper);
-
-    let (progress, halted) = (Arc::new(Progress::new(tail, sb.incarnation)), HaltReason::default());
-    let followers = Arc::new(AtomicU64::new(0));
-    let alarm = Alarm::new(io.waker());
-    let pace = Pace { every: options.flush_every, followers: Arc::clone(&followers), alarm, now: Instant::now };
-    let io_name = io.name();
-    let writer = Writer {
-        io,
-        queue: Arc::clone(&queue),
-        keeper: Arc::clone(&keeper),
-        segments: Arc::clone(&segments),
-        sink: Arc::clone(&index) as Arc<dyn crate::log::meta::Sink>,
-        progress: Arc::clone(&progress),
-        halted: Arc::clone(&halted),
-        pace,
-        log_id: sb.log_id,
+    let (disk_too, published, policy) = (disk.clone(), start.published(), policy(&options));
+    let keeper = Keeper::start(disk_too, writable, published, policy, kept, entropy.fork(), io.waker());
+    let common = Common {
+        queue: Arc::new(Queue::new(io.waker(), options.queue)),
+        segments,
+        keeper: Arc::new(keeper),
+        progress: Arc::new(Progress::new(start.planned.tail, start.superblock.incarnation)),
+        halted: HaltReason::default(),
+        followers: Arc::default(),
+    };
+    let (limit, applied) = (start.limit, Mutex::new(Applied::at(&index, start.planned.tail)));
+    let writer = writer(io, start, &common, Arc::clone(&index) as _, next_offsets, options.flush_every);
+    let durable = common.progress.durable.clone();
+    let scrubbed = Arc::clone(&common.segments);
+    let scrub = Scrub::start(scrubbed, move || durable.lsn(), options.scrub).map_err(no_thread)?;
+    // The last: from here on somebody has to close the queue, or the thread would wait for ever, and hold LOCK.
+    let (committer, thread) = Committer::start(writer).map_err(no_thread)?;
+    let Common { queue, segments, keeper, progress, halted, followers } = common;
+    let reign = PendingReign::new(matches!(purpose, As::Leader).then_some((epoch, run_id)));
+    let inner = Arc::new(Inner {
+        role: purpose.role(),
+        log_id,
+        node_id,
         limit,
-        incarnation: sb.incarnation,
-        epoch: sb.epoch,
-        run_id: sb.run_id,
+        level: options.level,
+        io: io_name,
+        warnings,
+        queue,
+        committer,
+        keeper,
+        reign,
+        segments,
+        index,
+        cursors,
+        scrub,
+        progress,
+        followers,
+        halted,
+        thread: Mutex::new(Some(thread)),
+        applied,
+        disk,
+    });
+    let mut engine = Engine { inner };
+    engine.write_found(found)?;
+    engine.begin_reign_if_there_is_room()?;
+    let warning = engine.begin_early(&mut entropy)?;
+    Arc::get_mut(&mut engine.inner).expect("nobody shares it yet").warnings.extend(warning);
+    Ok(engine)
+}
+
+/// The commit thread to be.
+fn writer(
+    io: storage::Queue,
+    start: Start,
+    common: &Common,
+    sink: Arc<dyn Sink>,
+    next_offsets: Vec<u64>,
+    every: FlushEvery,
+) -> Writer {
+    let Start {
+        superblock: Superblock { log_id, incarnation, epoch, run_id, .. }, planned, last_entries, limit, ..
+    } = start;
+    let alarm = Alarm::new(io.waker());
+    Writer {
+        io,
+        queue: Arc::clone(&common.queue),
+        keeper: Arc::clone(&common.keeper),
+        segments: Arc::clone(&common.segments),
+        sink,
+        progress: Arc::clone(&common.progress),
+        halted: Arc::clone(&common.halted),
+        pace: Pace { every, followers: Arc::clone(&common.followers), alarm, now: Instant::now },
+        log_id,
+        limit,
+        incarnation,
+        epoch,
+        run_id,
         next_offsets,
         durable: planned.clone(),
         planned,
         clock: wall_clock_ns,
         last_entries,
         state: WriterState::default(),
-    };
-    let durable = progress.durable.clone();
-    let scrub = Scrub::start(Arc::clone(&segments), move || durable.lsn(), options.scrub).map_err(no_thread)?;
-    // The last: from here on somebody has to close the queue, or the thread would wait for ever, and hold LOCK.
-    let (committer, thread) = Committer::start(writer).map_err(no_thread)?;
-    let engine = Engine {
-        inner: Arc::new(Inner {
-            role: purpose.role(),
-            log_id: sb.log_id,
-            node_id: sb.node_id,
-            limit,
-            level: options.level,
-            io: io_name,
-            warnings,
-            applied: Mutex::new(Applied::at(&index, tail)),
-            queue,
-            committer,
-            keeper,
-            reign: PendingReign::new(matches!(purpose, As::Leader).then_some((sb.epoch, sb.run_id))),
-            segments,
-            index,
-            cursors,
-            scrub,
-            progress,
-            followers,
-            halted,
-            thread: Mutex::new(Some(thread)),
-            disk,
-        }),
-    };
-    engine.write_found(found)?;
-    engine.begin_reign_if_there_is_room()?;
-    engine.begin_early(&mut entropy)?;
-    Ok(engine)
+    }
 }
 
 fn no_thread(error: std::io::Error) -> OpenError {

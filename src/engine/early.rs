@@ -22,6 +22,7 @@ use crate::format::superblock::Role;
 use crate::limits::EARLY_ENTRY_BYTES_MAX;
 use crate::log::early::{self, FoundBlock};
 use crate::log::recovery::OpenError;
+use crate::storage;
 use crate::topic::index::Topic;
 
 impl Engine {
@@ -41,21 +42,22 @@ impl Engine {
     }
 
     /// Makes the memory, for a log whose entries need no flush. Where it cannot be had, on a full disk or a file system that maps nothing,
-    /// every entry goes by the queue: slower, and as safe.
-    pub(super) fn begin_early(&self, entropy: &mut Entropy) -> Result<(), OpenError> {
+    /// every entry goes by the queue: slower, and as safe. Returns what an operator should know of that.
+    pub(super) fn begin_early(&self, entropy: &mut Entropy) -> Result<Option<String>, OpenError> {
         let Inner { disk, limit, .. } = &*self.inner;
         let is_wanted = self.inner.role == Role::Leader && self.inner.level == Level::Written;
-        if !is_wanted || self.inner.reign.is_pending() {
-            return Ok(early::remove(disk)?);
-        }
         let reigns = self.inner.index.history().lineage;
-        let Some(reign) = reigns.last() else { return Ok(early::remove(disk)?) };
+        let Some(reign) = reigns.last().filter(|_| is_wanted && !self.inner.reign.is_pending()) else {
+            early::remove(disk)?;
+            return Ok(None);
+        };
         let block_bytes = early_block_bytes(limit.bytes_max, limit.align);
         let header = EarlyMemory::layout(self.inner.log_id, reign.epoch, entropy.next_u64(), block_bytes);
-        if let Ok(shared) = early::create(disk, &header) {
-            self.inner.queue.early.install(EarlyMemory::new(shared, header), block_bytes);
+        match early::create(disk, &header) {
+            Ok(shared) => self.inner.queue.early.install(EarlyMemory::new(shared, header), block_bytes),
+            Err(error) => return Ok(Some(slower(&error))),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Appends an entry that waits for no flush without the commit thread, if that can be done; else it comes back.
@@ -95,6 +97,13 @@ impl Inner {
             let _ = early::remove(&self.disk); // what stays holds nothing that is not in the log, and the next open sees that
         }
     }
+}
+
+fn slower(error: &storage::Error) -> String {
+    format!(
+        "the file `early` could not be made, so entries acknowledged as written wait for their block: {error}; make room, on a file \
+         system that can map files, and open the log again"
+    )
 }
 
 fn not_written(error: impl std::fmt::Display) -> OpenError {

@@ -142,6 +142,21 @@ fn a_full_disk_has_room_for_what_was_acknowledged_early() {
 }
 
 #[test]
+fn a_disk_without_room_for_early_entries_is_slower_and_the_status_says_so() {
+    let disk = SimDisk::new(16);
+    lending(&disk).close().unwrap();
+    disk.set_capacity(disk.used_bytes());
+    let log = sim(&disk);
+    let warnings = log.status().warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.contains("`early`") && warning.contains("make room")),
+        "{warnings:?}"
+    );
+    assert_eq!(append(&log, "second").first_offset, 1);
+    assert_eq!(payloads(&log, "t"), ["first", "second"]);
+}
+
+#[test]
 fn a_log_that_is_cut_by_hand_does_not_go_on_with_what_was_acknowledged_behind_the_cut() {
     let disk = SimDisk::new(7);
     let log = lending(&disk);
