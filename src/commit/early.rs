@@ -108,7 +108,6 @@ struct Seen {
 struct State {
     /// Set before anything is lent.
     memory: Option<EarlyMemory>,
-    block_bytes: usize,
     free_slots: Vec<usize>,
     /// The next offset of each topic, as long as they are not the commit thread's.
     offsets: Option<Vec<u64>>,
@@ -157,7 +156,7 @@ impl Early {
     pub(crate) fn install(&self, memory: EarlyMemory, block_bytes: usize) {
         let mut state = self.lock();
         state.free_slots = (0..memory.header.slots).rev().collect();
-        (state.memory, state.block_bytes) = (Some(memory), block_bytes);
+        state.memory = Some(memory);
         state.asleep = true; // it may be, and has not told
         self.block_bytes.set(block_bytes).expect("installed once");
     }
@@ -184,12 +183,13 @@ impl Early {
     /// # Errors
     /// The entry, if nothing is lent, or not for such a one: it goes by the queue.
     pub(crate) fn append(&self, topic: TopicId, payload: Payload, may_wait: bool) -> Result<Receipt, Payload> {
+        let Some(block_bytes) = self.block_bytes() else { return Err(payload) };
         let mut state = self.lock_soon();
         loop {
-            if state.stopped || !state.knows(topic) || payload.bytes.len() > state.block_bytes / 4 {
+            if state.stopped || !state.knows(topic) || payload.bytes.len() > block_bytes / 4 {
                 return Err(payload);
             }
-            if state.make_room(payload.bytes.len(), &self.seen.end) {
+            if state.make_room(payload.bytes.len(), block_bytes, &self.seen.end) {
                 break;
             }
             if state.blocks_left == 0 || !may_wait {
@@ -330,8 +330,7 @@ impl State {
     }
 
     /// Sees to it that the open block has room, if any can be had.
-    fn make_room(&mut self, payload_bytes: usize, end: &AtomicU64) -> bool {
-        let block_bytes = self.block_bytes;
+    fn make_room(&mut self, payload_bytes: usize, block_bytes: usize, end: &AtomicU64) -> bool {
         if self.open.as_ref().is_some_and(|open| !open.has_room(payload_bytes, block_bytes)) {
             let full = self.close_open();
             self.full.extend(full);

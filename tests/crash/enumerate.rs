@@ -176,64 +176,92 @@ fn go_on(
     at: usize,
     effort: Effort,
 ) -> Result<usize, String> {
-    let Range { start: gone, end: seen } = seen;
-    let mut submitted = Submitted { batches: recording.submitted.batches[..seen].to_vec() };
-    // What was shown must never disappear, and what was gone never come back; of what has no block yet a power cut may take some, until
-    // the log has been opened.
-    mark_acknowledged(disk, seen, Level::Written);
+    let submitted = Submitted { batches: recording.submitted.batches[..seen.end].to_vec() };
+    mark_what_was_seen(recording, &submitted, disk, &seen);
+    let submitted = match &recording.writing {
+        Writing::Leader | Writing::Early | Writing::Trimming => write_on(recording, submitted, disk, at)?,
+        Writing::Mirror(history) => mirror_on(recording, history, disk, at, seen.end)?,
+    };
+    crate::slots::no_block_is_younger_than_a_slot(disk)?;
+    rotten_slots_take_nothing(&submitted, disk)?;
+    crash_again(&submitted, disk, seen.start, at, effort)
+}
+
+/// What was shown must never disappear, and what was gone never come back; of what has no block yet a power cut may take some, until
+/// the log has been opened.
+fn mark_what_was_seen(recording: &Recording, submitted: &Submitted, disk: &SimDisk, seen: &Range<usize>) {
+    mark_acknowledged(disk, seen.end, Level::Written);
     if !has_early(disk) {
-        mark_acknowledged(disk, seen, Level::Durable);
-    } else if let Ok(blocks) = look_at_blocks(&submitted, disk, &Promised::batches(0)) {
+        mark_acknowledged(disk, seen.end, Level::Durable);
+    } else if let Ok(blocks) = look_at_blocks(submitted, disk, &Promised::batches(0)) {
         mark_acknowledged(disk, blocks.end, Level::Durable);
     }
-    mark_gone(disk, gone);
+    mark_gone(disk, seen.start);
     let trims = matches!(recording.writing, Writing::Trimming);
-    mark_may_go(disk, if trims { seen } else { gone });
-    match &recording.writing {
-        Writing::Leader | Writing::Early | Writing::Trimming => {
-            let options = match recording.writing {
-                Writing::Trimming => retention::options(at as u64),
-                Writing::Early => early_options(at as u64),
-                _ => options(at as u64),
-            };
-            let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
-            mark_acknowledged(disk, seen, Level::Durable);
-            the_indexes_agree(&log, &submitted)?;
-            let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
-            let entries = vec![Bytes::from(format!("after {at}"))];
-            let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
-            let early = matches!(recording.writing, Writing::Early);
-            for batch in cut.chain([new]) {
-                let level = if early { batch.level } else { Level::Durable };
-                let batch = Batch { level, ..batch };
-                if trims {
-                    mark_may_go(disk, submitted.batches.len());
-                }
-                let ticket = batch.append(&log).map_err(|error| error.to_string())?;
-                submitted.batches.push(batch);
-                ticket.wait().map_err(|error| error.to_string())?;
-                mark_acknowledged(disk, submitted.batches.len(), level);
-            }
-            if trims {
-                retention::trim_and_close(&log)?;
-            }
+    mark_may_go(disk, if trims { seen.end } else { seen.start });
+}
+
+/// A leader goes on behind what was seen. Returns what its log has then.
+fn write_on(recording: &Recording, mut submitted: Submitted, disk: &SimDisk, at: usize) -> Result<Submitted, String> {
+    let seed = at as u64;
+    let (options, trims, early) = match recording.writing {
+        Writing::Trimming => (retention::options(seed), true, false),
+        Writing::Early => (early_options(seed), false, true),
+        _ => (options(seed), false, false),
+    };
+    let log = Engine::open_sim(disk, options).map_err(|error| format!("does not open: {error}"))?;
+    let seen = submitted.batches.len();
+    mark_acknowledged(disk, seen, Level::Durable);
+    the_indexes_agree(&log, &submitted)?;
+    let cut = recording.submitted.batches[seen..].iter().take(2).cloned();
+    let entries = vec![Bytes::from(format!("after {at}"))];
+    let new = Batch { topic: "later", entries, is_fed: false, level: Level::Durable };
+    for batch in cut.chain([new]) {
+        let level = if early { batch.level } else { Level::Durable };
+        let batch = Batch { level, ..batch };
+        if trims {
+            mark_may_go(disk, submitted.batches.len());
         }
-        Writing::Mirror(history) => {
-            let log = Engine::open_mirror_sim(disk, Some(history.log_id), options(at as u64));
-            let log = log.map_err(|error| format!("does not open: {error}"))?;
-            let batches = catch_up(&log, history, 3).max(seen);
-            submitted.batches = recording.submitted.batches[..batches].to_vec();
-            mark_acknowledged(disk, batches, Level::Durable);
-        }
+        let ticket = batch.append(&log).map_err(|error| error.to_string())?;
+        submitted.batches.push(batch);
+        ticket.wait().map_err(|error| error.to_string())?;
+        mark_acknowledged(disk, submitted.batches.len(), level);
     }
+    if trims {
+        retention::trim_and_close(&log)?;
+    }
+    Ok(submitted)
+}
+
+/// A follower goes on behind what was seen. Returns what its log has then.
+fn mirror_on(
+    recording: &Recording,
+    history: &History,
+    disk: &SimDisk,
+    at: usize,
+    seen: usize,
+) -> Result<Submitted, String> {
+    let log = Engine::open_mirror_sim(disk, Some(history.log_id), options(at as u64));
+    let log = log.map_err(|error| format!("does not open: {error}"))?;
+    let batches = catch_up(&log, history, 3).max(seen);
+    mark_acknowledged(disk, batches, Level::Durable);
+    Ok(Submitted { batches: recording.submitted.batches[..batches].to_vec() })
+}
+
+/// With either slot of the superblock rotten, everything is there all the same.
+fn rotten_slots_take_nothing(submitted: &Submitted, disk: &SimDisk) -> Result<(), String> {
     let all = Promised::before(disk, disk.trace_len(), Level::Durable);
-    crate::slots::no_block_is_younger_than_a_slot(disk)?;
     for slot in [0, 1] {
         let rotten = disk.copy();
         if crate::slots::let_rot(&rotten, slot) {
-            look(&submitted, &rotten, &all).map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
+            look(submitted, &rotten, &all).map_err(|what| format!("{what}\n  with slot {slot} rotten"))?;
         }
     }
+    Ok(())
+}
+
+/// Cuts the power, and kills the process, anywhere on the way from the first crash to the end. Returns how often.
+fn crash_again(submitted: &Submitted, disk: &SimDisk, gone: usize, at: usize, effort: Effort) -> Result<usize, String> {
     let mut random = Random(at as u64);
     for _ in 0..effort.second_crashes {
         let second = random.below(disk.trace_len() + 1);
@@ -245,11 +273,11 @@ fn go_on(
         let mut promised = Promised::before(disk, second, Level::Durable);
         // What may go was noted before the first crash, on another disk.
         promised.gone = *promised.gone.start()..=gone.max(*promised.gone.end());
-        look(&submitted, &disk.crash(second, &survivors), &promised).map_err(|what| {
+        look(submitted, &disk.crash(second, &survivors), &promised).map_err(|what| {
             format!("{what}\n  after a second crash before operation {second}: {} ({survivors:?})", disk.op(second))
         })?;
         promised.batches = Promised::before(disk, second, Level::Written).batches;
-        look(&submitted, &disk.kill(second, random.next()), &promised)
+        look(submitted, &disk.kill(second, random.next()), &promised)
             .map_err(|what| format!("{what}\n  killed before operation {second}: {}", disk.op(second)))?;
     }
     Ok(2 * effort.second_crashes)
