@@ -3,8 +3,8 @@
 //! A change of incarnation goes to both slots, each flushed, before anything is written that relies on it: else the rot of one slot
 //! would bring back a superblock that is older than the blocks, and its next fence would not kill what it must.
 
+use twox_hash::XxHash3_64;
 use walrus_node::sim::SimDisk;
-use xxhash_rust::xxh3::xxh3_64;
 
 const SLOT_BYTES: usize = 4096;
 const SUM_AT: usize = 4088;
@@ -28,7 +28,7 @@ fn has(disk: &SimDisk, name: &str) -> bool {
 /// The slots whose sum holds.
 fn sound_slots(disk: &SimDisk) -> Vec<Option<Vec<u8>>> {
     let bytes = if has(disk, "superblock") { disk.read_file("superblock") } else { Vec::new() };
-    let sound = |slot: &&[u8]| slot.len() == SLOT_BYTES && u64_at(slot, SUM_AT) == xxh3_64(&slot[..SUM_AT]);
+    let sound = |slot: &&[u8]| slot.len() == SLOT_BYTES && u64_at(slot, SUM_AT) == XxHash3_64::oneshot(&slot[..SUM_AT]);
     bytes.chunks(SLOT_BYTES).map(|slot| Some(slot).filter(sound).map(<[u8]>::to_vec)).collect()
 }
 
