@@ -66,7 +66,7 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Submissions waiting for the commit thread; beyond it `append` waits.
 pub(crate) const QUEUE_SUBMISSIONS_MAX: usize = 64 << 10;
 
-/// While groups are in flight another one is worth its write from so many waiting entries on...
+/// Behind each group in flight another one is worth its write from so many more waiting entries on...
 pub(crate) const WORTH_ENTRIES: usize = 32;
 /// ... or so many bytes: a lone small entry would cost a sector of its own (engine.md section 4).
 pub(crate) const WORTH_BYTES: usize = 16 << 10;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use walrus_node::{AppendOptions, Engine, IoMode, Options, ReadLimit, Viewer};
 
 use crate::commit::plan::{BlockLimit, shape};
-use crate::commit::submission::{Append, Level, Payload, Submission, TopicSlot};
+use crate::commit::submission::{Append, Level, Payload, Payloads, Submission, TopicSlot};
 use crate::commit::ticket::ticket;
 use crate::format::base::Base;
 use crate::format::block::{
@@ -148,7 +148,7 @@ fn plan(appends: usize, entries_each: usize) -> Work {
     let append = |_| {
         Submission::Append(Append {
             topic: Arc::clone(&topic),
-            payloads: payloads(entries_each),
+            payloads: Payloads::of(vec![payload(256); entries_each], BLOCK_BYTES_MAX / 2),
             n_entries: entries_each,
             payload_bytes: entries_each * 256,
             level: Level::Durable,

@@ -253,7 +253,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::commit::submission::Payload;
+    use crate::commit::submission::{Payload, Payloads};
     use crate::commit::ticket::ticket;
     use crate::format::block::entry_flags;
     use crate::ids::TopicId;
@@ -264,7 +264,7 @@ mod tests {
         let payload = Payload::new(Bytes::from(vec![b'x'; bytes_each]), entry_flags::WHOLE);
         Submission::Append(Append {
             topic: Arc::clone(topic),
-            payloads: vec![payload; n],
+            payloads: Payloads::Many(vec![payload; n]),
             n_entries: n,
             payload_bytes: n * bytes_each,
             level: Level::Durable,
@@ -319,6 +319,7 @@ mod tests {
         assert_eq!(payloads.iter().map(|payload| payload.flags).collect::<Vec<_>>(), [1, 0, 2]);
         assert_eq!(payloads.iter().flat_map(|payload| payload.bytes.to_vec()).collect::<Vec<_>>(), entry);
         let Submission::Append(one) = append(&topic, 1, 1) else { unreachable!() };
+        let payloads = Payloads::Many(payloads);
         let large = Append { payloads, n_entries: 1, payload_bytes: entry.len(), ..one };
         let group = shape(&[Submission::Append(large)].into(), LIMIT);
         assert_eq!(counts(&group), [(1, 2), (1, 1), (1, 0)]);

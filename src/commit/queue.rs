@@ -3,7 +3,7 @@
 //! `close()` is the seed's sentinel: everything pushed before it is drained, nothing after it is taken.
 //!
 //! Wake-ups are few: a thread that waits for work is woken by the first push; one that waits for the device only when enough has
-//! gathered to be worth a group of its own (it looks by itself at every completion).
+//! gathered to be worth a group of its own, the more the more groups are in flight (it looks by itself at every completion).
 //!
 //! What callers have filled while the plan was lent to them ([`Early`]) comes before everything that is pushed, so both are looked at under
 //! this lock: a push stops the lending, and nothing is lent while something waits.
@@ -26,8 +26,8 @@ pub(crate) enum Asleep {
     No,
     /// Nothing is in flight: any push wakes it.
     ForWork,
-    /// Groups are in flight: only a push that makes a group worth while wakes it.
-    ForTheDevice,
+    /// So many groups are in flight: only a push that makes another one worth while wakes it.
+    ForTheDevice { groups: usize },
 }
 
 /// Submissions on their way to the commit thread.
@@ -113,7 +113,7 @@ impl Queue {
         let wake = match state.asleep {
             Asleep::No => false,
             Asleep::ForWork => true,
-            Asleep::ForTheDevice => state.is_worth_a_group(),
+            Asleep::ForTheDevice { groups } => state.is_worth_a_group(groups),
         };
         if wake {
             state.asleep = Asleep::No;
@@ -123,15 +123,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves everything that waits to `to`; with `only_if_worth`, only if it makes a group worth its write. Returns whether there is
-    /// anything. With what was pushed, or when nothing more will be, the `offsets` come back that were lent.
-    pub(crate) fn drain(&self, to: &mut VecDeque<Submission>, offsets: &mut Vec<u64>, only_if_worth: bool) -> bool {
+    /// Moves everything that waits to `to`, if it makes a group worth its write `behind` so many others. Returns whether there is anything.
+    /// With what was pushed, or when nothing more will be, the `offsets` come back that were lent.
+    pub(crate) fn drain(&self, to: &mut VecDeque<Submission>, offsets: &mut Vec<u64>, behind: usize) -> bool {
         let mut state = self.lock();
         let closed = state.closed.is_some();
-        let pushed = !state.waiting.is_empty() && (!only_if_worth || state.is_worth_a_group() || closed);
+        let pushed = !state.waiting.is_empty() && (state.is_worth_a_group(behind) || closed);
         let early = match pushed || closed {
             true => self.early.recall(to, offsets),
-            false => self.early.take(to, !only_if_worth),
+            false => self.early.take(to, behind == 0),
         };
         if !pushed {
             return early;
@@ -150,7 +150,7 @@ impl Queue {
         let awake = match asleep {
             Asleep::No => true,
             Asleep::ForWork => !state.waiting.is_empty() || state.closed.is_some() || !self.early.sleep(),
-            Asleep::ForTheDevice => state.is_worth_a_group(),
+            Asleep::ForTheDevice { groups } => state.is_worth_a_group(groups),
         };
         state.asleep = if awake { Asleep::No } else { asleep };
         !awake
@@ -221,7 +221,65 @@ impl State {
         waiting > 0 && (self.bytes >= bounds.bytes || waiting >= bounds.submissions)
     }
 
-    fn is_worth_a_group(&self) -> bool {
-        self.entries >= WORTH_ENTRIES || self.bytes >= WORTH_BYTES
+    /// Behind more groups a further one can wait longer, and becomes larger: what each costs, a write, a flush and the wakes of two
+    /// threads, is shared by more entries (docs/decisions/0009).
+    fn is_worth_a_group(&self, behind: usize) -> bool {
+        self.entries >= WORTH_ENTRIES * behind || self.bytes >= WORTH_BYTES * behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::commit::submission::{Append, Level, Payloads, TopicSlot};
+    use crate::commit::ticket::Reply;
+
+    fn queue_of(entries: usize, payload_bytes: usize) -> Queue {
+        let queue = Queue::new(Waker::Bell(Arc::default()), QueueBounds::default());
+        for _ in 0..entries {
+            let append = Append {
+                topic: Arc::new(TopicSlot::undefined("t")),
+                payloads: Payloads::of(vec![Bytes::from(vec![0; payload_bytes])], payload_bytes),
+                n_entries: 1,
+                payload_bytes,
+                level: Level::Durable,
+                expect_offset: None,
+                staging: None,
+                reply: Reply::none(),
+            };
+            queue.push(Submission::Append(append)).unwrap();
+        }
+        queue
+    }
+
+    /// Whether so much is worth a group behind so many.
+    fn is_worth(entries: usize, payload_bytes: usize, behind: usize) -> bool {
+        let (queue, mut taken) = (queue_of(entries, payload_bytes), VecDeque::new());
+        let drained = queue.drain(&mut taken, &mut Vec::new(), behind);
+        assert_eq!(taken.len(), if drained { entries } else { 0 });
+        assert!(drained || queue.sleep(Asleep::ForTheDevice { groups: behind }), "nothing to be awake for");
+        drained
+    }
+
+    #[test]
+    fn behind_no_group_whatever_waits_goes_and_behind_each_more_must_have_gathered() {
+        assert!(is_worth(1, 10, 0));
+        for behind in 1..6 {
+            assert!(!is_worth(WORTH_ENTRIES * behind - 1, 10, behind));
+            assert!(is_worth(WORTH_ENTRIES * behind, 10, behind));
+        }
+        assert!(is_worth(2, WORTH_BYTES, 2), "or so many bytes");
+        assert!(!is_worth(2, WORTH_BYTES, 3));
+    }
+
+    #[test]
+    fn a_closed_queue_is_drained_however_little_waits() {
+        let queue = queue_of(1, 10);
+        queue.close(AppendError::Closed);
+        assert!(queue.drain(&mut VecDeque::new(), &mut Vec::new(), 5));
     }
 }

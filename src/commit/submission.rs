@@ -2,6 +2,7 @@
 //!
 //! Layer: commit. A topic is a number and the bytes that introduce it; what a name means is above.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -55,19 +56,6 @@ impl Payload {
         self.flags & entry_flags::FIRST != 0
     }
 
-    /// All payloads of a batch: entries that fit a block as they are, the fragments of larger ones.
-    pub(crate) fn all(entries: Vec<Bytes>, fragment_bytes_max: usize) -> Vec<Payload> {
-        let mut payloads = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if entry.len() <= fragment_bytes_max {
-                payloads.push(Payload::new(entry, entry_flags::WHOLE));
-            } else {
-                payloads.extend(Payload::cut(entry, fragment_bytes_max));
-            }
-        }
-        payloads
-    }
-
     /// Cuts an entry into fragments that each fit a block, at least one; an entry that fits is one whole payload.
     pub(crate) fn cut(entry: Bytes, fragment_bytes_max: usize) -> impl Iterator<Item = Payload> {
         let fragments = entry.len().div_ceil(fragment_bytes_max).max(1);
@@ -82,6 +70,46 @@ impl Payload {
             let end = entry.len().min((i + 1) * fragment_bytes_max);
             Payload::new(entry.slice(i * fragment_bytes_max..end), flags)
         })
+    }
+}
+
+/// What an append consists of. Most have one entry, and that needs no memory of its own: what is taken in one thread and given back in
+/// another is the dearest kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Payloads {
+    One([Payload; 1]),
+    Many(Vec<Payload>),
+}
+
+impl Payloads {
+    /// All payloads of a batch: entries that fit a block as they are, the fragments of larger ones.
+    pub(crate) fn of(entries: Vec<Bytes>, fragment_bytes_max: usize) -> Payloads {
+        let fits = |entry: &Bytes| entry.len() <= fragment_bytes_max;
+        let entries = match <[Bytes; 1]>::try_from(entries) {
+            Ok([entry]) if fits(&entry) => return Payloads::One([Payload::new(entry, entry_flags::WHOLE)]),
+            Ok([entry]) => vec![entry],
+            Err(entries) => entries,
+        };
+        let mut payloads = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if fits(&entry) {
+                payloads.push(Payload::new(entry, entry_flags::WHOLE));
+            } else {
+                payloads.extend(Payload::cut(entry, fragment_bytes_max));
+            }
+        }
+        Payloads::Many(payloads)
+    }
+}
+
+impl Deref for Payloads {
+    type Target = [Payload];
+
+    fn deref(&self) -> &[Payload] {
+        match self {
+            Payloads::One(one) => one,
+            Payloads::Many(many) => many,
+        }
     }
 }
 
@@ -124,7 +152,7 @@ impl TopicSlot {
 pub(crate) struct Append {
     pub(crate) topic: Arc<TopicSlot>,
     /// Entries in one piece, and the fragments of larger ones, in order.
-    pub(crate) payloads: Vec<Payload>,
+    pub(crate) payloads: Payloads,
     /// How many entries begin in it.
     pub(crate) n_entries: usize,
     pub(crate) payload_bytes: usize,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use super::early::Next;
 use super::error::AppendError;
 use super::flushing::{Flushing, Pace};
-use super::inflight::InFlight;
+use super::inflight::{Group, InFlight};
 use super::next_tail::NextTail;
 use super::plan::BlockLimit;
 use super::progress::Progress;
@@ -119,7 +119,7 @@ impl Drop for LastWords {
             let reason = "the commit thread panicked".to_owned();
             self.queue.close(AppendError::Halted { reason: reason.clone() });
             // Dropped unanswered, a submission answers by itself that nothing is known of it.
-            self.queue.drain(&mut VecDeque::new(), &mut Vec::new(), false);
+            self.queue.drain(&mut VecDeque::new(), &mut Vec::new(), 0);
             self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
             self.progress.end();
         }
@@ -202,11 +202,11 @@ impl Writer {
     fn submit_what_is_ready(&mut self) -> Result<(), Halt> {
         while self.state.failure.is_none() && !self.is_full() {
             if self.state.waiting.is_empty() {
-                let only_if_worth = !self.state.in_flight.is_empty() && !self.state.completed;
-                if self.state.callers_in_a_row && !only_if_worth {
+                let behind = if self.state.completed { 0 } else { self.state.in_flight.len() };
+                if self.state.callers_in_a_row && behind == 0 {
                     self.queue.early.let_fill(self.planned.tail.lsn);
                 }
-                if !self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, only_if_worth) {
+                if !self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, behind) {
                     return Ok(());
                 }
                 self.refuse_what_cannot_follow();
@@ -270,9 +270,9 @@ impl Writer {
     }
 
     fn wait_for_something(&mut self, callers_come: bool) -> Result<(), Halt> {
-        let asleep = match self.state.in_flight.is_empty() {
-            true => Asleep::ForWork,
-            false => Asleep::ForTheDevice,
+        let asleep = match self.state.in_flight.len() {
+            0 => Asleep::ForWork,
+            groups => Asleep::ForTheDevice { groups },
         };
         // Nothing more will come and a flush is under way: it is waited for, not asked about again and again.
         let only_the_device = || self.queue.is_drained() && self.io.in_flight() > 0;
@@ -369,27 +369,30 @@ impl Writer {
             early_slots.append(&mut group.early_slots);
             self.progress.published.advance(group.after.tail.lsn);
         }
-        self.advance_durable();
+        let settled = self.advance_durable();
         self.free_early(early_slots);
         self.io.syscalls().into_iter().for_each(|n| self.progress.note_syscalls(n));
         self.lend_to_callers(); // before the answers: who has one comes with the next entry
         for (mut reply, receipt) in answers {
             reply.send(Ok(receipt));
         }
+        drop(settled); // behind the answers: to give the memory of a thousand entries back takes as long as to write them
     }
 
-    fn advance_durable(&mut self) {
-        let (mut moved, mut blocks) = (false, Vec::new());
+    /// Moves the durable end. Returns the groups that are no longer needed.
+    fn advance_durable(&mut self) -> Vec<Group> {
+        let (mut settled, mut blocks) = (Vec::new(), Vec::new());
         while let Some(mut group) = self.state.in_flight.take_durable() {
             self.state.flushing.durable(&group);
             blocks.append(&mut group.blocks);
-            self.durable = group.after;
-            moved = true;
+            self.durable = group.after.clone();
+            settled.push(group);
         }
-        if moved {
+        if !settled.is_empty() {
             self.progress.advance_durable(self.durable.tail);
             self.keeper.note(self.durable_end(), blocks);
         }
+        settled
     }
 
     /// The durable end as the superblock is to record it.
@@ -418,7 +421,7 @@ impl Writer {
 
     /// Refuses what waits. The superblock stays as it is: the next open must look for itself.
     pub(super) fn end_halted(&mut self, reason: String) {
-        self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, false);
+        self.queue.drain(&mut self.state.waiting, &mut self.next_offsets, 0);
         self.reject(self.state.waiting.len(), &AppendError::Halted { reason });
         let _ = self.keeper.stop(false);
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{AppendOptions, Engine};
 use crate::commit::error::AppendError;
 use crate::commit::staging::Staging;
-use crate::commit::submission::{Append, EndBatch, Level, Payload, Submission, TopicSlot};
+use crate::commit::submission::{Append, EndBatch, Level, Payload, Payloads, Submission, TopicSlot};
 use crate::commit::ticket::{Reply, Ticket, ticket};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_ENTRY_OVERHEAD, BLOCK_ENTRIES_MAX};
 
@@ -151,7 +151,8 @@ impl BatchWriter {
         expect_offset: Option<u64>,
         reply: Reply,
     ) -> Submission {
-        let (payloads, payload_bytes) = (std::mem::take(&mut self.part), std::mem::take(&mut self.part_bytes));
+        let payloads = Payloads::Many(std::mem::take(&mut self.part));
+        let payload_bytes = std::mem::take(&mut self.part_bytes);
         let n_entries = std::mem::take(&mut self.part_entries);
         let topic = Arc::clone(&self.topic);
         Submission::Append(Append { topic, payloads, n_entries, payload_bytes, level, expect_offset, staging, reply })

@@ -46,7 +46,7 @@ use crate::commit::error::AppendError;
 use crate::commit::plan::BlockLimit;
 use crate::commit::progress::Progress;
 use crate::commit::queue::Queue;
-use crate::commit::submission::{Append, Flush, Level, Payload, Submission};
+use crate::commit::submission::{Append, Flush, Level, Payloads, Submission};
 use crate::commit::ticket::{Outcome, Ticket, ticket};
 use crate::commit::watermark::Watermark;
 use crate::commit::writer::HaltReason;
@@ -223,7 +223,7 @@ impl Engine {
         let topic = Arc::clone(&topic.slot);
         let (ticket, reply) = ticket();
         let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
-        let payloads = Payload::all(entries, fragment_bytes_max);
+        let payloads = Payloads::of(entries, fragment_bytes_max);
         let AppendOptions { level, expect_offset } = options;
         let level = level.unwrap_or(self.inner.level);
         let append = Append { topic, payloads, n_entries, payload_bytes, level, expect_offset, staging: None, reply };
