@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{AppendOptions, Engine, Inner};
 use crate::commit::early::{EarlyMemory, early_block_bytes};
 use crate::commit::early_block::EarlyBlock;
-use crate::commit::submission::{Level, Payload, Submission};
+use crate::commit::submission::{Level, Payload, Submission, TopicSlot};
 use crate::commit::ticket::{Receipt, ticket};
 use crate::entropy::Entropy;
 use crate::format::block::entry_flags;
@@ -23,7 +23,6 @@ use crate::limits::EARLY_ENTRY_BYTES_MAX;
 use crate::log::early::{self, FoundBlock};
 use crate::log::recovery::OpenError;
 use crate::storage;
-use crate::topic::index::Topic;
 
 impl Engine {
     /// Writes what an earlier reign acknowledged, before anything else, in that reign's epoch.
@@ -63,7 +62,7 @@ impl Engine {
     /// Appends an entry that waits for no flush without the commit thread, if that can be done; else it comes back.
     pub(super) fn append_early(
         &self,
-        topic: &Topic,
+        topic: &TopicSlot,
         entries: &mut Vec<bytes::Bytes>,
         options: &AppendOptions,
         may_wait: bool,
@@ -76,7 +75,7 @@ impl Engine {
         if entries.len() != 1 || entries[0].len() > EARLY_ENTRY_BYTES_MAX {
             return None;
         }
-        let topic = topic.slot.id()?;
+        let topic = topic.id()?;
         let payload = Payload::new(entries.pop()?, entry_flags::WHOLE);
         early.append(topic, payload, may_wait).map_err(|payload| entries.push(payload.bytes)).ok()
     }

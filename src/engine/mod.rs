@@ -220,7 +220,6 @@ impl Engine {
         if let Some(receipt) = self.append_early(&topic, &mut entries, &options, may_wait) {
             return Ok(receipt.into());
         }
-        let topic = Arc::clone(&topic.slot);
         let (ticket, reply) = ticket();
         let (n_entries, fragment_bytes_max) = (entries.len(), self.inner.limit.payload_bytes_max(1));
         let payloads = Payloads::of(entries, fragment_bytes_max);
@@ -239,7 +238,7 @@ impl Engine {
     pub fn begin_batch(&self, topic: &str, options: AppendOptions) -> Result<BatchWriter, AppendError> {
         self.check_topic(topic)?;
         self.begin_reign()?;
-        let topic = Arc::clone(&self.inner.index.topic_for_append(topic).slot);
+        let topic = self.inner.index.topic_for_append(topic);
         Ok(BatchWriter::new(self.clone(), topic, options))
     }
 

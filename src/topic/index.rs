@@ -3,10 +3,15 @@
 //! One number pair per (topic, block): the first offset of the topic in the block, and the block's LSN. Where the block lies is its
 //! segment's business.
 //!
+//! ```text
+//!   name --by_name--> number, given when the topic's first entry is planned          callers look here
+//!   number --entries--> offsets, blocks of that topic                                extended once a group, under one lock
+//! ```
+//!
 //! Layer: topic. Fed by recovery and by the commit thread through [`Sink`]; extended at publish only.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::commit::submission::TopicSlot;
 use crate::format::base::{Base, BaseTopic};
@@ -15,6 +20,9 @@ use crate::format::control::{Abort, Commit, CommittedTopic, Reign, TopicDefiniti
 use crate::ids::{Chain, TopicId};
 use crate::log::meta::{BlockMeta, Past, Remembers, Run, Sink};
 use crate::lsn::Lsn;
+
+/// So many topics forget what was given away before others may look: some tens of microseconds.
+const TOPICS_AT_A_TIME: usize = 128;
 
 /// A topic and how far it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +37,29 @@ pub struct TopicInfo {
     pub next_offset: u64,
 }
 
-/// One topic.
-#[derive(Debug)]
+/// One topic: a handle that costs nothing to copy.
+#[derive(Clone, Debug)]
 pub(crate) struct Topic {
     pub(crate) slot: Arc<TopicSlot>,
-    entries: RwLock<Entries>,
+    entries: Arc<AllEntries>,
+}
+
+/// What the log has of each topic, by number. One lock for all: a group may extend two hundred topics, and the memory of ten thousand
+/// is in no cache. Under one lock the processor fetches the next ones while it waits for one; a lock each would make it wait
+/// for each (docs/decisions/0009). It is held for moments only.
+#[derive(Debug, Default)]
+struct AllEntries {
+    by_id: RwLock<Vec<Entries>>,
+}
+
+impl AllEntries {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Entries>> {
+        self.by_id.read().expect("no holder of this lock panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Entries>> {
+        self.by_id.write().expect("no holder of this lock panics")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +68,7 @@ struct Entries {
     defined: Option<Lsn>,
     first_offset: u64,
     next_offset: u64,
-    blocks: Vec<BlockRef>,
+    blocks: VecDeque<BlockRef>,
     /// How many blocks stood before these and were given away: whoever counts on them while that happens counts from there.
     given_away: usize,
     /// Entries whose blocks were staged: their time is that of the COMMIT.
@@ -82,6 +108,7 @@ pub(crate) struct BlockRef {
 #[derive(Debug)]
 pub(crate) struct Index {
     topics: RwLock<Topics>,
+    entries: Arc<AllEntries>,
     history: RwLock<History>,
     staged: Mutex<Staged>,
     /// The first block that was there when the log was opened.
@@ -90,9 +117,9 @@ pub(crate) struct Index {
 
 #[derive(Debug, Default)]
 struct Topics {
-    by_name: HashMap<Box<str>, Arc<Topic>>,
+    by_name: HashMap<Box<str>, Topic>,
     /// By number; the control topic has none.
-    by_id: Vec<Option<Arc<Topic>>>,
+    by_id: Vec<Option<Topic>>,
 }
 
 /// The reigns of the log and its published end.
@@ -108,8 +135,8 @@ impl Index {
     /// What the log knew where it begins.
     pub(crate) fn new(base: &Base) -> Index {
         let history = History { lineage: base.lineage.clone(), lsn: base.first_lsn, chain: base.chain };
-        let (topics, staged) = (RwLock::default(), Mutex::default());
-        let index = Index { topics, history: RwLock::new(history), staged, first_lsn: base.first_lsn };
+        let (topics, entries, staged) = (RwLock::default(), Arc::default(), Mutex::default());
+        let index = Index { topics, entries, history: RwLock::new(history), staged, first_lsn: base.first_lsn };
         for topic in &base.topics {
             let definition = TopicDefinition { id: topic.id, name: topic.name.clone() };
             index.define(definition, Lsn::FIRST, topic.next_offset);
@@ -118,15 +145,21 @@ impl Index {
     }
 
     /// The topic of that name, made known if it is not; it is in the log only once an entry of it has been committed.
-    pub(crate) fn topic_for_append(&self, name: &str) -> Arc<Topic> {
+    pub(crate) fn topic_for_append(&self, name: &str) -> Arc<TopicSlot> {
         if let Some(topic) = self.topics.read().expect("no holder of this lock panics").by_name.get(name) {
-            return Arc::clone(topic);
+            return Arc::clone(&topic.slot);
         }
-        Arc::clone(self.topics.write().expect("no holder of this lock panics").entry(name))
+        Arc::clone(&self.make_known(name).slot)
+    }
+
+    fn make_known(&self, name: &str) -> Topic {
+        let mut topics = self.topics.write().expect("no holder of this lock panics");
+        let new = || Topic { slot: Arc::new(TopicSlot::undefined(name)), entries: Arc::clone(&self.entries) };
+        topics.by_name.entry(name.into()).or_insert_with(new).clone()
     }
 
     /// The topic of that name, if the log has one.
-    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+    pub(crate) fn topic(&self, name: &str) -> Option<Topic> {
         let topics = self.topics.read().expect("no holder of this lock panics");
         topics.by_name.get(name).filter(|topic| topic.info().is_some()).cloned()
     }
@@ -159,9 +192,7 @@ impl Index {
 
     /// The next offset of each topic by number; 0 for the control topic.
     pub(crate) fn next_offsets(&self) -> Vec<u64> {
-        let topics = self.topics.read().expect("no holder of this lock panics");
-        let next = |topic: &Option<Arc<Topic>>| topic.as_ref().map_or(0, |topic| topic.next_offset());
-        let mut offsets: Vec<_> = topics.by_id.iter().map(next).collect();
+        let mut offsets: Vec<_> = self.entries.read().iter().map(|entries| entries.next_offset).collect();
         offsets.resize(offsets.len().max(1), 0);
         offsets
     }
@@ -171,16 +202,21 @@ impl Index {
     }
 
     fn define(&self, definition: TopicDefinition, lsn: Lsn, first_offset: u64) {
-        let mut topics = self.topics.write().expect("no holder of this lock panics");
-        let topic = Arc::clone(topics.entry(&definition.name));
+        let topic = self.make_known(&definition.name);
         topic.slot.define(definition.id);
         let index = definition.id.get() as usize;
+        let mut all = self.entries.write();
+        if all.len() <= index {
+            all.resize_with(index + 1, Entries::default);
+        }
+        let entries = &mut all[index];
+        (entries.defined, entries.first_offset, entries.next_offset) = (Some(lsn), first_offset, first_offset);
+        drop(all);
+        let mut topics = self.topics.write().expect("no holder of this lock panics");
         if topics.by_id.len() <= index {
             topics.by_id.resize(index + 1, None);
         }
-        topics.by_id[index] = Some(Arc::clone(&topic));
-        let mut entries = topic.entries.write().expect("no holder of this lock panics");
-        (entries.defined, entries.first_offset, entries.next_offset) = (Some(lsn), first_offset, first_offset);
+        topics.by_id[index] = Some(topic);
     }
 
     fn control(&self, block: &BlockMeta) {
@@ -224,36 +260,26 @@ impl Index {
         // All or nothing: with a block of it given away or damaged the batch is not shown.
         let whole = batch.filter(|batch| batch.blocks.len() as u64 == commit.blocks);
         let given_away = commit.txn < self.first_lsn;
-        let topics = self.topics.read().expect("no holder of this lock panics");
+        let mut all = self.entries.write();
         for part in &commit.topics {
-            let Some(Some(topic)) = topics.by_id.get(part.id.get() as usize) else { continue };
+            let Some(entries) = all.get_mut(part.id.get() as usize) else { continue };
             match &whole {
-                Some(batch) => topic.extend_staged(part, batch, block.ts_ns),
-                None => topic.pass_over(part, given_away),
+                Some(batch) => entries.extend_staged(part, batch, block.ts_ns),
+                None => entries.pass_over(part, given_away),
             }
         }
     }
 
-    /// Adds the entries of one atomic group. Those of a topic all at once: a reader who came between two blocks of a batch would see
-    /// part of it.
+    /// Adds the entries of one atomic group, all at once: a reader who came between two blocks of a batch would see part of it.
     fn extend(&self, group: &[BlockMeta]) {
-        let topics = self.topics.read().expect("no holder of this lock panics");
-        let visible = group.iter().filter(|block| block.txn.is_none());
-        let runs: Vec<_> = visible.flat_map(|block| block.runs.iter().map(|run| (block.lsn, run))).collect();
-        for of_one_topic in runs.chunk_by(|a, b| a.1.topic == b.1.topic) {
-            let id = of_one_topic[0].1.topic.get() as usize;
-            if let Some(Some(topic)) = topics.by_id.get(id) {
-                topic.extend(of_one_topic);
+        let mut all = self.entries.write();
+        for block in group.iter().filter(|block| block.txn.is_none()) {
+            for run in &block.runs {
+                if let Some(entries) = all.get_mut(run.topic.get() as usize) {
+                    entries.extend(block.lsn, run.first_offset, run.entries);
+                }
             }
         }
-    }
-}
-
-impl Topics {
-    fn entry(&mut self, name: &str) -> &Arc<Topic> {
-        self.by_name.entry(name.into()).or_insert_with(|| {
-            Arc::new(Topic { slot: Arc::new(TopicSlot::undefined(name)), entries: RwLock::default() })
-        })
     }
 }
 
@@ -289,131 +315,87 @@ impl Remembers for Index {
 
     fn forget_below(&self, lsn: Lsn) {
         self.staged().committed.retain(|_, commit| *commit >= lsn);
-        let topics = self.topics.read().expect("no holder of this lock panics");
-        topics.by_id.iter().flatten().for_each(|topic| topic.forget_below(lsn));
+        let topics = self.entries.read().len();
+        for some in (0..topics).step_by(TOPICS_AT_A_TIME) {
+            let mut all = self.entries.write();
+            all.iter_mut().skip(some).take(TOPICS_AT_A_TIME).for_each(|entries| entries.forget_below(lsn));
+        }
     }
 }
 
 impl Topic {
-    pub(crate) fn next_offset(&self) -> u64 {
-        self.entries.read().expect("no holder of this lock panics").next_offset
+    /// What the log has of it; nothing while its TOPIC block is not published.
+    fn look<T>(&self, at: impl FnOnce(&Entries) -> T) -> T {
+        let all = self.entries.read();
+        let mine = self.slot.id().and_then(|id| all.get(id.get() as usize));
+        at(mine.unwrap_or(&Entries::default()))
     }
 
     pub(crate) fn first_offset(&self) -> u64 {
-        self.entries.read().expect("no holder of this lock panics").first_offset
+        self.look(|entries| entries.first_offset)
     }
 
     /// None while nothing was ever appended to it: a batch that came to nothing has left its name, and no more.
     pub(crate) fn info(&self) -> Option<TopicInfo> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        Some(TopicInfo {
-            name: self.slot.name().to_owned(),
-            id: self.slot.id().filter(|_| entries.defined.is_some() && entries.next_offset > 0)?,
-            first_offset: entries.first_offset,
-            next_offset: entries.next_offset,
-        })
-    }
-
-    fn extend(&self, runs: &[(Lsn, &Run)]) {
-        let mut entries = self.entries.write().expect("no holder of this lock panics");
-        runs.iter().for_each(|(lsn, run)| entries.extend(*lsn, run.first_offset, run.entries));
-    }
-
-    fn extend_staged(&self, part: &CommittedTopic, batch: &OpenBatch, ts_ns: u64) {
-        let mut entries = self.entries.write().expect("no holder of this lock panics");
-        let (first_offset, next_offset) = (part.base_offset, part.base_offset + part.entries);
-        entries.staged.push(StagedSpan { first_offset, next_offset, ts_ns });
-        for (lsn, runs) in &batch.blocks {
-            for run in runs.iter().filter(|run| Some(run.topic) == self.slot.id()) {
-                entries.extend(*lsn, part.base_offset + run.first_offset, run.entries);
-            }
-        }
-        entries.next_offset = next_offset;
-    }
-
-    /// A staged batch whose blocks are not all there: given away, it takes with it what lies before it; damaged, it leaves a gap.
-    fn pass_over(&self, part: &CommittedTopic, given_away: bool) {
-        let mut entries = self.entries.write().expect("no holder of this lock panics");
-        entries.next_offset = part.base_offset + part.entries;
-        if given_away {
-            entries.first_offset = entries.next_offset;
-            entries.given_away += entries.blocks.len();
-            entries.blocks.clear();
-            entries.staged.clear();
-        }
+        let (is_there, first_offset, next_offset) = self.look(|entries| {
+            let is_there = entries.defined.is_some() && entries.next_offset > 0;
+            (is_there, entries.first_offset, entries.next_offset)
+        });
+        let id = self.slot.id().filter(|_| is_there)?;
+        Some(TopicInfo { name: self.slot.name().to_owned(), id, first_offset, next_offset })
     }
 
     /// The time of an entry whose block was staged.
     pub(crate) fn committed_ts(&self, offset: u64) -> Option<u64> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        let behind = entries.staged.partition_point(|span| span.next_offset <= offset);
-        entries.staged.get(behind).filter(|span| span.first_offset <= offset).map(|span| span.ts_ns)
+        self.look(|entries| {
+            let behind = entries.staged.partition_point(|span| span.next_offset <= offset);
+            entries.staged.get(behind).filter(|span| span.first_offset <= offset).map(|span| span.ts_ns)
+        })
     }
 
     /// The blocks that hold the entries from `offset` on, at most `max` of them; the first may begin before it.
     pub(crate) fn blocks_from(&self, offset: u64, max: usize) -> Vec<BlockRef> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        let first = entries.blocks.partition_point(|block| block.first_offset <= offset).saturating_sub(1);
-        entries.blocks[first..].iter().take(max).copied().collect()
+        self.look(|entries| {
+            let first = entries.blocks.partition_point(|block| block.first_offset <= offset).saturating_sub(1);
+            entries.blocks.range(first..).take(max).copied().collect()
+        })
     }
 
     /// The numbers of its blocks, counted from the first it ever had. A block that is given away leaves its number unused.
     pub(crate) fn block_numbers(&self) -> std::ops::Range<usize> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        entries.given_away..entries.given_away + entries.blocks.len()
+        self.look(|entries| entries.given_away..entries.given_away + entries.blocks.len())
     }
 
     /// The block of that number; `None` if it has been given away.
     pub(crate) fn block_at(&self, number: usize) -> Option<BlockRef> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        entries.blocks.get(number.checked_sub(entries.given_away)?).copied()
+        self.look(|entries| entries.blocks.get(number.checked_sub(entries.given_away)?).copied())
     }
 
     /// The block that holds the entry `offset`, or `None` if it is not there yet.
     pub(crate) fn lsn_of(&self, offset: u64) -> Option<Lsn> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        if offset >= entries.next_offset {
-            return None;
-        }
-        let behind = entries.blocks.partition_point(|block| block.first_offset <= offset);
-        entries.blocks.get(behind.saturating_sub(1)).map(|block| block.lsn)
+        self.look(|entries| {
+            let behind = entries.blocks.partition_point(|block| block.first_offset <= offset);
+            let block = entries.blocks.get(behind.saturating_sub(1));
+            block.filter(|_| offset < entries.next_offset).map(|block| block.lsn)
+        })
     }
 
     /// The first offset in the block of that number; where it would be, if there is no such block yet or no more.
     pub(crate) fn first_offset_of(&self, number: usize) -> u64 {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        match number.checked_sub(entries.given_away) {
+        self.look(|entries| match number.checked_sub(entries.given_away) {
             None => entries.first_offset,
             Some(index) => entries.blocks.get(index).map_or(entries.next_offset, |block| block.first_offset),
-        }
+        })
     }
 
     /// As a base that begins at `lsn` has to hold it; `None` if it was defined later.
     fn before(&self, lsn: Lsn) -> Option<BaseTopic> {
-        let entries = self.entries.read().expect("no holder of this lock panics");
-        entries.defined.filter(|defined| *defined < lsn)?;
+        let next_offset = self.look(|entries| {
+            entries.defined.filter(|defined| *defined < lsn)?;
+            Some(entries.first_offset_from(lsn))
+        })?;
         let id = self.slot.id().expect("a topic that is defined has a number");
-        Some(BaseTopic { id, name: self.slot.name().to_owned(), next_offset: entries.first_offset_from(lsn) })
-    }
-
-    fn forget_below(&self, lsn: Lsn) {
-        let mut entries = self.entries.write().expect("no holder of this lock panics");
-        entries.defined = entries.defined.map(|defined| if defined < lsn { Lsn::FIRST } else { defined });
-        entries.first_offset = entries.first_offset_from(lsn);
-        let gone = entries.blocks.partition_point(|block| block.lsn < lsn);
-        entries.blocks.drain(..gone);
-        entries.given_away += gone;
-        let first_offset = entries.first_offset;
-        entries.staged.retain(|span| span.next_offset > first_offset);
-    }
-}
-
-impl Entries {
-    /// The offset of the first entry in a block at or behind `lsn`. No staged batch lies across it, so the blocks before it are the first
-    /// ones here, though those of a staged batch stand behind blocks that were written later.
-    fn first_offset_from(&self, lsn: Lsn) -> u64 {
-        let first = self.blocks.partition_point(|block| block.lsn < lsn);
-        self.blocks.get(first).map_or(self.next_offset, |block| block.first_offset)
+        Some(BaseTopic { id, name: self.slot.name().to_owned(), next_offset })
     }
 }
 
@@ -421,9 +403,48 @@ impl Entries {
     fn extend(&mut self, lsn: Lsn, first_offset: u64, n: u32) {
         self.next_offset = first_offset + u64::from(n);
         // A block with several runs of one topic is found by its first.
-        if self.blocks.last().is_none_or(|last| last.lsn != lsn) {
-            self.blocks.push(BlockRef { first_offset, lsn });
+        if self.blocks.back().is_none_or(|last| last.lsn != lsn) {
+            self.blocks.push_back(BlockRef { first_offset, lsn });
         }
+    }
+
+    fn extend_staged(&mut self, part: &CommittedTopic, batch: &OpenBatch, ts_ns: u64) {
+        let (first_offset, next_offset) = (part.base_offset, part.base_offset + part.entries);
+        self.staged.push(StagedSpan { first_offset, next_offset, ts_ns });
+        for (lsn, runs) in &batch.blocks {
+            for run in runs.iter().filter(|run| run.topic == part.id) {
+                self.extend(*lsn, part.base_offset + run.first_offset, run.entries);
+            }
+        }
+        self.next_offset = next_offset;
+    }
+
+    /// A staged batch whose blocks are not all there: given away, it takes with it what lies before it; damaged, it leaves a gap.
+    fn pass_over(&mut self, part: &CommittedTopic, given_away: bool) {
+        self.next_offset = part.base_offset + part.entries;
+        if given_away {
+            self.first_offset = self.next_offset;
+            self.given_away += self.blocks.len();
+            self.blocks.clear();
+            self.staged.clear();
+        }
+    }
+
+    /// The offset of the first entry in a block at or behind `lsn`. No staged batch lies across it, so the blocks before it are the first
+    /// ones here, though those of a staged batch stand behind blocks that were written later.
+    fn first_offset_from(&self, lsn: Lsn) -> u64 {
+        let first = self.blocks.partition_point(|block| block.lsn < lsn);
+        self.blocks.get(first).map_or(self.next_offset, |block| block.first_offset)
+    }
+
+    fn forget_below(&mut self, lsn: Lsn) {
+        self.defined = self.defined.map(|defined| if defined < lsn { Lsn::FIRST } else { defined });
+        self.first_offset = self.first_offset_from(lsn);
+        while self.blocks.pop_front_if(|block| block.lsn < lsn).is_some() {
+            self.given_away += 1;
+        }
+        let first_offset = self.first_offset;
+        self.staged.retain(|span| span.next_offset > first_offset);
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -119,7 +118,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn topic(&self, name: &str) -> Result<Arc<Topic>, ReadError> {
+    fn topic(&self, name: &str) -> Result<Topic, ReadError> {
         self.index.topic(name).ok_or_else(|| ReadError::UnknownTopic(name.to_owned()))
     }
 

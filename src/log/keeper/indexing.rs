@@ -22,11 +22,12 @@ use crate::storage;
 /// At a clean stop the segment that is not full gets an index if the next open would have to read more than this of it.
 const WORTH_AN_INDEX_BYTES: u32 = 1 << 20;
 
-/// Durable blocks that no index names yet.
+/// Durable blocks that no index names yet, by segment: each is handed on whole, for it may be thousands of them, and the commit thread
+/// waits for the lock.
 pub(super) struct Unindexed {
-    blocks: VecDeque<BlockMeta>,
-    /// The chain before the first of them.
-    prev_chain: Chain,
+    segments: VecDeque<Sealed>,
+    /// The chain behind the last of them.
+    chain: Chain,
 }
 
 /// The blocks of one segment, from the first of them that is known.
@@ -38,24 +39,25 @@ pub(super) struct Sealed {
 
 impl Unindexed {
     pub(super) fn new(last: LastSegment) -> Unindexed {
-        Unindexed { blocks: last.blocks.into(), prev_chain: last.prev_chain }
+        let mut unindexed = Unindexed { segments: VecDeque::new(), chain: last.prev_chain };
+        unindexed.extend(last.blocks);
+        unindexed
     }
 
     pub(super) fn extend(&mut self, blocks: Vec<BlockMeta>) {
-        self.blocks.extend(blocks);
+        for block in blocks {
+            let (number, prev_chain) = (block.position.segment(), self.chain);
+            self.chain = block.chain;
+            match self.segments.back_mut() {
+                Some(last) if last.number == number => last.blocks.push(block),
+                _ => self.segments.push_back(Sealed { number, prev_chain, blocks: vec![block] }),
+            }
+        }
     }
 
     /// The blocks of the first segment, if the log has gone on into a later one; with `active`, also if it has not.
     pub(super) fn take_sealed(&mut self, active: bool) -> Option<Sealed> {
-        let (first, last) = (self.blocks.front()?, self.blocks.back()?);
-        let number = first.position.segment();
-        if !active && last.position.segment() == number {
-            return None;
-        }
-        let n = self.blocks.partition_point(|block| block.position.segment() == number);
-        let blocks: Vec<_> = self.blocks.drain(..n).collect();
-        let prev_chain = std::mem::replace(&mut self.prev_chain, blocks[n - 1].chain);
-        Some(Sealed { number, prev_chain, blocks })
+        if active || self.segments.len() > 1 { self.segments.pop_front() } else { None }
     }
 }
 
@@ -89,7 +91,7 @@ impl Worker {
         loop {
             let sealed = self.shared.lock().unindexed.take_sealed(true);
             let Some(sealed) = sealed else { return };
-            let is_last = self.shared.lock().unindexed.blocks.is_empty();
+            let is_last = self.shared.lock().unindexed.segments.is_empty();
             let end = sealed.blocks.last().map_or(0, |block| block.position.offset());
             if !is_last || end > WORTH_AN_INDEX_BYTES {
                 self.write_index(sealed);
