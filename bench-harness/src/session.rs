@@ -93,13 +93,14 @@ impl Session<'_> {
     /// Each case of each target that can do it, and by entry which target that is.
     fn entries(&self, notes: &mut Vec<String>) -> (Vec<Entry>, Vec<usize>) {
         let (mut entries, mut sources) = (Vec::new(), Vec::new());
+        let mut left_out = LeftOut::default();
         for case in &self.plan.cases {
             let mut refusals = Vec::new();
             let any = entries.len();
             for (source, kind) in self.kinds.iter().enumerate() {
                 let target = kind.name();
                 match kind.refuses(&case.spec) {
-                    Some(reason) => refusals.push(format!("{target} {}: left out: {reason}", case.name())),
+                    Some(reason) => refusals.push((target, reason)),
                     None => {
                         entries.push(Entry { target, case: case.clone(), rounds: Vec::new() });
                         sources.push(source);
@@ -108,8 +109,10 @@ impl Session<'_> {
             }
             // Two ways to reach one log share its name; what one of them does, the other need not.
             let done: BTreeSet<String> = entries[any..].iter().map(|entry| entry.target.clone()).collect();
-            notes.extend(refusals.into_iter().filter(|said| !done.iter().any(|name| said.starts_with(name.as_str()))));
+            let told = refusals.into_iter().filter(|(target, _)| !done.contains(target));
+            told.for_each(|(target, reason)| left_out.add(target, reason, case.name()));
         }
+        notes.extend(left_out.notes(self.plan.cases.len()));
         (entries, sources)
     }
 
@@ -200,6 +203,38 @@ impl Session<'_> {
     }
 }
 
+/// Who was not measured in what, and why: a note for all that have the reason and the cases in common.
+#[derive(Default)]
+struct LeftOut {
+    /// By target and reason, in the order in which they came: the cases.
+    cases: Vec<((String, String), Vec<String>)>,
+}
+
+impl LeftOut {
+    fn add(&mut self, target: String, reason: String, case: String) {
+        let key = (target, reason);
+        match self.cases.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, cases)) => cases.push(case),
+            None => self.cases.push((key, vec![case])),
+        }
+    }
+
+    fn notes(self, cases_in_all: usize) -> Vec<String> {
+        let mut shared: Vec<(String, Vec<String>, Vec<String>)> = Vec::new();
+        for ((target, reason), cases) in self.cases {
+            match shared.iter_mut().find(|(why, of, _)| *why == reason && *of == cases) {
+                Some((_, _, targets)) => targets.push(target),
+                None => shared.push((reason, cases, vec![target])),
+            }
+        }
+        let say = |(reason, cases, targets): (String, Vec<String>, Vec<String>)| {
+            let of = if cases.len() == cases_in_all { "everything".to_owned() } else { cases.join("; ") };
+            format!("left out of {of}: {}: {reason}", targets.join("; "))
+        };
+        shared.into_iter().map(say).collect()
+    }
+}
+
 /// The floor after a round, once it is known.
 fn close_round(ran: &mut Ran, before: Option<usize>, after: &BTreeMap<FloorKind, f64>) {
     let Some(entry) = before.map(|at| &mut ran.entries[at]) else { return };
@@ -274,8 +309,19 @@ mod tests {
         assert!(ran.entries.iter().all(|entry| entry.rounds.len() == 2));
         assert_eq!(ran.failures.len(), 2);
         assert_eq!(ran.failures[1], "broken durable 256B x1thr, round 2: no such device");
-        assert_eq!(ran.notes, ["broken durable 4x256B x1thr: left out: it has no batches"]);
+        assert_eq!(ran.notes, ["left out of durable 4x256B x1thr: broken: it has no batches"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "logs of rounds are removed");
+    }
+
+    #[test]
+    fn who_is_left_out_of_the_same_for_the_same_reason_stands_in_one_note() {
+        let mut left_out = LeftOut::default();
+        for (target, reason, case) in
+            [("a", "slow", "1"), ("b", "slow", "1"), ("a", "slow", "2"), ("b", "slow", "2"), ("b", "old", "3")]
+        {
+            left_out.add(target.into(), reason.into(), case.into());
+        }
+        assert_eq!(left_out.notes(2), ["left out of everything: a; b: slow", "left out of 3: b: old"]);
     }
 
     #[test]

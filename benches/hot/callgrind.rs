@@ -96,7 +96,16 @@ pub(crate) fn tools() -> Result<String, String> {
     let valgrind = version(valgrind()).ok_or("valgrind is not there; hint: apt-get install valgrind")?;
     let rustc = version(Command::new("rustc")).unwrap_or_else(|| "rustc".to_owned());
     let rustc: Vec<_> = rustc.split_whitespace().take(2).collect();
-    Ok(format!("{}, {valgrind}, {}", rustc.join(" "), std::env::consts::ARCH))
+    Ok(format!("{}, {valgrind}, {}", rustc.join(" "), cpu()))
+}
+
+/// XXH3 takes what the CPU has.
+fn cpu() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let has_avx2 = std::arch::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_avx2 = false;
+    format!("{}{}", std::env::consts::ARCH, if has_avx2 { " with avx2" } else { "" })
 }
 
 fn valgrind() -> Command {
