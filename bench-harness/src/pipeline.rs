@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, types};
@@ -58,7 +59,7 @@ impl Pipeline {
 struct Flights {
     ring: IoUring,
     kind: Pipeline,
-    memory: Aligned,
+    memory: Arc<Aligned>,
     /// By slot: when its write went out.
     sent: Vec<Instant>,
     in_flight: u32,
@@ -68,7 +69,7 @@ impl Flights {
     fn new(kind: Pipeline) -> io::Result<Flights> {
         let ring = IoUring::new(kind.depth.next_power_of_two())?;
         let sent = vec![Instant::now(); kind.depth as usize];
-        Ok(Flights { ring, kind, memory: Aligned::new(kind.bytes), sent, in_flight: 0 })
+        Ok(Flights { ring, kind, memory: Arc::new(Aligned::new(kind.bytes)?), sent, in_flight: 0 })
     }
 
     /// Sends the next write of a slot that has none in flight.
@@ -115,7 +116,7 @@ impl Drop for Flights {
         while self.in_flight > 0 {
             if self.ring.submit_and_wait(1).is_err() {
                 // No completion will come, and the kernel may still read: the memory stays.
-                std::mem::forget(std::mem::replace(&mut self.memory, Aligned::new(0)));
+                std::mem::forget(Arc::clone(&self.memory));
                 return;
             }
             self.in_flight -= self.ring.completion().count() as u32;

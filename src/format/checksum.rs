@@ -39,7 +39,7 @@ pub(crate) fn chain_sum(log_id: LogId, header: &[u8], descriptors: &[u8]) -> Cha
         both[header.len()..].copy_from_slice(descriptors);
         return Chain::new(XxHash3_64::oneshot_with_seed(seed, both));
     }
-    let secret = SecretBuffer::with_seed(seed, [0; DEFAULT_SECRET_LENGTH]).ok().expect("it is as long as it must be");
+    let secret = SecretBuffer::with_seed(seed, [0; DEFAULT_SECRET_LENGTH]).expect("it is as long as it must be");
     let mut hash = RawHasher::new(secret);
     hash.write(header);
     hash.write(descriptors);

@@ -14,6 +14,7 @@ use std::mem;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 
 use rustix::mm::{Advice, madvise};
 
@@ -29,11 +30,17 @@ const SLOTS_SMALL: usize = 64;
 const SLOTS_LARGE: usize = 8;
 
 const _: () = assert!(SLOT_SMALL_BYTES.is_multiple_of(ALIGN_MIN) && SLOT_SMALL_BYTES < SLOT_LARGE_BYTES);
+// Huge pages are cut into slots, and none is left over.
+const _: () =
+    assert!((SLOTS_SMALL * SLOT_SMALL_BYTES).is_multiple_of(HUGE_BYTES) && HUGE_BYTES.is_multiple_of(SLOT_SMALL_BYTES));
+const _: () =
+    assert!((SLOTS_LARGE * SLOT_LARGE_BYTES).is_multiple_of(HUGE_BYTES) && HUGE_BYTES.is_multiple_of(SLOT_LARGE_BYTES));
 // A slot's number goes into a 16-bit field of a submission.
 const _: () = assert!(2 * (SLOTS_SMALL + SLOTS_LARGE) <= u16::MAX as usize);
 
-/// Bytes of a huge page. What is read directly into memory that lies together arrives twice as fast (docs/decisions/0008).
-const HUGE_BYTES: usize = 2 << 20;
+/// Bytes of a huge page. What is read directly into memory that lies together arrives twice as fast (docs/decisions/0008), and what is
+/// written from it leaves as fast.
+pub(super) const HUGE_BYTES: usize = 2 << 20;
 
 /// Page-aligned memory, zeroed when new, and in huge pages where it fills them. From the allocator, since what comes and goes with every
 /// open and every read is used again there, while a mapping of its own costs a page fault a page each time.
@@ -91,38 +98,73 @@ impl DerefMut for AlignedBuf {
     }
 }
 
+/// One of the equal parts into which a buffer was cut. It owns its part as a buffer owns the whole.
+struct Part {
+    start: NonNull<u8>,
+    len: usize,
+    /// Keeps the memory.
+    _whole: Arc<AlignedBuf>,
+}
+
+// SAFETY: nobody else has this part of the memory (see `AlignedBuf::cut`), and it hands out nothing but borrows of itself.
+unsafe impl Send for Part {}
+// SAFETY: as above; a shared borrow only reads.
+unsafe impl Sync for Part {}
+
+impl AlignedBuf {
+    /// Cuts it into parts of `len` bytes each; what is left over is nobody's.
+    fn cut(self, len: usize) -> impl Iterator<Item = Part> {
+        let whole = Arc::new(self);
+        (0..whole.len() / len).map(move |number| {
+            // SAFETY: so many whole parts lie within the buffer.
+            let start = unsafe { whole.start.add(number * len) };
+            Part { start, len, _whole: Arc::clone(&whole) }
+        })
+    }
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the buffer lives as long as `self`, was zeroed when new, and was given up by value when it was cut: only this part, one
+        // of those that do not overlap, leads to these bytes.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; and `self` is borrowed alone.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
 /// A piece of a queue's memory, to be filled and written. Goes back by [`Queue::write`](super::Queue::write); one that is
 /// merely dropped is lost to its queue.
 #[must_use = "a slot that is dropped is lost to its queue"]
 pub(crate) struct Slot {
     index: u16,
-    memory: AlignedBuf,
+    memory: Part,
 }
 
 impl Slot {
-    fn new(index: usize, bytes: usize) -> Slot {
-        Slot { index: index as u16, memory: AlignedBuf::new(bytes) }
-    }
-
     /// Its number in the pool, under which a ring may have registered its memory.
     pub(crate) fn index(&self) -> u16 {
         self.index
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.memory.len()
+        self.memory.len
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.memory
+        self.memory.bytes()
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory
+        self.memory.bytes_mut()
     }
 }
 
-/// The slots that are not in use. Memory is made when a slot is first taken, so a queue that writes little costs little.
+/// The slots that are not in use. Memory is made a huge page at a time when a slot is first taken, so a queue that writes little costs
+/// little, and a block that is written lies together.
 pub(crate) struct Pool {
     small: Class,
     large: Class,
@@ -142,7 +184,20 @@ impl Class {
     }
 
     fn take(&mut self) -> Option<Slot> {
-        self.free.pop().or_else(|| self.unmade.next().map(|index| Slot::new(index, self.bytes)))
+        if self.free.is_empty() {
+            self.make();
+            self.free.reverse(); // the first one is taken first
+        }
+        self.free.pop()
+    }
+
+    /// Makes as many as a huge page holds, if there are any to make.
+    fn make(&mut self) {
+        if !self.unmade.is_empty() {
+            let parts = AlignedBuf::new(HUGE_BYTES).cut(self.bytes);
+            self.free
+                .extend(self.unmade.by_ref().zip(parts).map(|(index, memory)| Slot { index: index as u16, memory }));
+        }
     }
 }
 
@@ -181,7 +236,9 @@ impl Pool {
     pub(crate) fn make_all(&mut self) -> impl Iterator<Item = &Slot> {
         for class in [&mut self.small, &mut self.large] {
             assert!(class.free.is_empty(), "the pool is in use");
-            class.free.extend(class.unmade.by_ref().map(|index| Slot::new(index, class.bytes)));
+            while !class.unmade.is_empty() {
+                class.make();
+            }
         }
         self.small.free.iter().chain(&self.large.free)
     }
@@ -211,6 +268,23 @@ mod tests {
         assert_eq!(large.capacity(), SLOT_LARGE_BYTES);
         pool.give(taken.swap_remove(7));
         assert_eq!(pool.take(1).map(|slot| slot.index()), Some(7));
+    }
+
+    #[test]
+    fn slots_of_one_huge_page_have_no_byte_in_common_and_outlive_their_pool() {
+        let mut pool = Pool::new();
+        let mut slots: Vec<Slot> = std::iter::from_fn(|| pool.take(SLOT_SMALL_BYTES)).collect();
+        drop(pool);
+        slots.iter_mut().for_each(|slot| {
+            let number = slot.index as u8;
+            slot.bytes_mut().fill(number);
+        });
+        for slot in &slots {
+            assert_eq!(slot.bytes().as_ptr() as usize % ALIGN_MIN, 0);
+            assert!(
+                slot.bytes().len() == SLOT_SMALL_BYTES && slot.bytes().iter().all(|byte| *byte == slot.index as u8)
+            );
+        }
     }
 
     #[test]

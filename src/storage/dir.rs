@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, AtFlags, CWD, Dir, FallocateFlags, FlockOperation, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
+use super::buffer::HUGE_BYTES;
 use super::mmap::MmapQueue;
 use super::syscall::SyscallQueue;
 use super::uring::{self, UringQueue};
@@ -566,7 +567,7 @@ impl HostFile {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(error) => return Err(Error::new("create", self.name(), error).at(0, len as usize)),
         }
-        let zeros = AlignedBuf::new(ZERO_BYTES);
+        let zeros = AlignedBuf::new(HUGE_BYTES); // of which a piece is used, again and again: it lies together
         // Past the cache also where the file is written by it later: nothing of it is there yet that could be stale.
         let fd = self.0.past.as_ref().unwrap_or(&self.0.cached);
         let mut offset = 0;
