@@ -149,9 +149,8 @@ impl Session {
                 }
                 Woken::Answered(outcome) => {
                     let (taken, _) = self.in_flight.pop_front().expect("its ticket was waited for");
-                    if self.answer(taken, outcome) {
-                        self.answer_what_is_ready();
-                    }
+                    self.answer(taken, outcome);
+                    self.answer_what_is_ready();
                 }
                 Woken::Came(Ok(Some(frame))) => {
                     self.take_what_is_here(frame).unwrap_or_else(|error| self.end(Ended::Broken(error.into())));
@@ -241,14 +240,12 @@ impl Session {
             && let Some(outcome) = ticket.try_outcome()
         {
             let (taken, _) = self.in_flight.pop_front().expect("it was looked at");
-            if !self.answer(taken, outcome) {
-                return;
-            }
+            self.answer(taken, outcome);
         }
     }
 
-    /// Acknowledges a batch that is durable, or ends the session: false.
-    fn answer(&mut self, taken: Taken, outcome: Outcome) -> bool {
+    /// Acknowledges a batch that is durable, or ends the session and forgets what is behind it.
+    fn answer(&mut self, taken: Taken, outcome: Outcome) {
         let Taken { seq, entries, bytes } = taken;
         self.bytes_in_flight -= bytes;
         match outcome {
@@ -257,7 +254,6 @@ impl Session {
                 count(&self.server.counters.appended_batches, 1);
                 count(&self.server.counters.appended_entries, entries);
                 count(&self.server.counters.appended_bytes, bytes);
-                true
             }
             Err(error) => {
                 // What is behind it goes its own way, unacknowledged. If that was refused in the queue, this comes before it and is what is
@@ -266,7 +262,6 @@ impl Session {
                 if !matches!(self.ended, Some(Ended::Broken(_))) {
                     self.ended = Some(Ended::Refused(refusal(&self.server, &error)));
                 }
-                false
             }
         }
     }
