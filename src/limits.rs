@@ -81,7 +81,9 @@ pub(crate) const EARLY_SLOTS: usize = 4;
 pub(crate) const EARLY_BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes of an entry that such a block takes; a longer one has a block nearly for itself.
-pub(crate) const EARLY_ENTRY_BYTES_MAX: usize = EARLY_BLOCK_BYTES_MAX / 4;
+pub(crate) const EARLY_ENTRY_BYTES_MAX: usize = EARLY_BLOCK_BYTES_MAX / EARLY_ENTRY_SHARE;
+/// ... and of a smaller block in a small log the same share.
+pub(crate) const EARLY_ENTRY_SHARE: usize = 4;
 
 const _: () = assert!(EARLY_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX && EARLY_BLOCK_BYTES_MAX.is_multiple_of(ALIGN_MAX));
 const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);

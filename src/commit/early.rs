@@ -27,7 +27,7 @@ use super::ticket::Receipt;
 use crate::format::block::payload_bytes_max;
 use crate::format::early::{EarlyHeader, Record};
 use crate::ids::{Epoch, LogId, TopicId};
-use crate::limits::{EARLY_BLOCK_BYTES_MAX, EARLY_SLOTS};
+use crate::limits::{EARLY_BLOCK_BYTES_MAX, EARLY_ENTRY_SHARE, EARLY_SLOTS};
 use crate::lsn::Lsn;
 use crate::storage::{Shared, Waker};
 
@@ -186,7 +186,7 @@ impl Early {
         let Some(block_bytes) = self.block_bytes() else { return Err(payload) };
         let mut state = self.lock_soon();
         loop {
-            if state.stopped || !state.knows(topic) || payload.bytes.len() > block_bytes / 4 {
+            if state.stopped || !state.knows(topic) || payload.bytes.len() > block_bytes / EARLY_ENTRY_SHARE {
                 return Err(payload);
             }
             if state.make_room(payload.bytes.len(), block_bytes, &self.seen.end) {

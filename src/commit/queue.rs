@@ -235,8 +235,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::commit::submission::{Append, Level, Payloads, TopicSlot};
+    use crate::commit::submission::{Append, Flush, Level, Payloads, TopicSlot};
     use crate::commit::ticket::Reply;
+    use crate::limits::GROUPS_IN_FLIGHT_MAX;
 
     fn queue_of(entries: usize, payload_bytes: usize) -> Queue {
         let queue = Queue::new(Waker::Bell(Arc::default()), QueueBounds::default());
@@ -274,6 +275,13 @@ mod tests {
         }
         assert!(is_worth(2, WORTH_BYTES, 2), "or so many bytes");
         assert!(!is_worth(2, WORTH_BYTES, 3));
+    }
+
+    #[test]
+    fn a_flush_that_somebody_waits_for_goes_behind_however_many_groups() {
+        let queue = queue_of(1, 10);
+        queue.push(Submission::Flush(Flush { reply: Reply::none() })).unwrap();
+        assert!(queue.drain(&mut VecDeque::new(), &mut Vec::new(), GROUPS_IN_FLIGHT_MAX));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::ticket::{Outcome, Reply};
 use crate::format::block::entry_flags;
 use crate::format::checksum::payload_sum;
 use crate::ids::{Epoch, RunId, TopicId};
-use crate::limits::WORTH_ENTRIES;
+use crate::limits::{GROUPS_IN_FLIGHT_MAX, WORTH_ENTRIES};
 
 /// What an acknowledgement promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -239,9 +239,9 @@ impl Submission {
             Submission::Append(append) => append.payloads.len(),
             Submission::Early(block) => block.n_entries(),
             Submission::EndBatch(_) | Submission::NewReign(_) => 1,
-            Submission::Verbatim(verbatim) => verbatim.blocks.len() * 32,
-            // Somebody waits for what lies before it: that is worth a group.
-            Submission::Flush(_) => WORTH_ENTRIES,
+            Submission::Verbatim(verbatim) => verbatim.blocks.len() * WORTH_ENTRIES,
+            // Somebody waits for what lies before it: that is worth a group, behind however many others.
+            Submission::Flush(_) => WORTH_ENTRIES * GROUPS_IN_FLIGHT_MAX,
         }
     }
 

@@ -52,6 +52,11 @@ struct AllEntries {
     by_id: RwLock<Vec<Entries>>,
 }
 
+/// What stands of a topic that has been introduced; of another there can be nothing.
+fn defined(all: &mut [Entries], id: TopicId) -> Option<&mut Entries> {
+    all.get_mut(id.get() as usize).filter(|entries| entries.defined.is_some())
+}
+
 impl AllEntries {
     fn read(&self) -> RwLockReadGuard<'_, Vec<Entries>> {
         self.by_id.read().expect("no holder of this lock panics")
@@ -262,7 +267,7 @@ impl Index {
         let given_away = commit.txn < self.first_lsn;
         let mut all = self.entries.write();
         for part in &commit.topics {
-            let Some(entries) = all.get_mut(part.id.get() as usize) else { continue };
+            let Some(entries) = defined(&mut all, part.id) else { continue };
             match &whole {
                 Some(batch) => entries.extend_staged(part, batch, block.ts_ns),
                 None => entries.pass_over(part, given_away),
@@ -275,7 +280,7 @@ impl Index {
         let mut all = self.entries.write();
         for block in group.iter().filter(|block| block.txn.is_none()) {
             for run in &block.runs {
-                if let Some(entries) = all.get_mut(run.topic.get() as usize) {
+                if let Some(entries) = defined(&mut all, run.topic) {
                     entries.extend(block.lsn, run.first_offset, run.entries);
                 }
             }
@@ -453,31 +458,40 @@ mod tests {
     use super::*;
     use crate::lsn::Position;
 
+    fn empty() -> Index {
+        let (first_position, chain) = (Position::from_bits(0), Chain::START);
+        Index::new(&Base { first_lsn: Lsn::FIRST, first_position, chain, lineage: Vec::new(), topics: Vec::new() })
+    }
+
+    fn block(lsn: u64, kind: Kind, runs: Vec<Run>, control: Option<Vec<u8>>) -> BlockMeta {
+        let (position, chain) = (Position::from_bits(0), Chain::START);
+        let (lsn, total_len, body_len, ts_ns, remaining, txn) = (Lsn::new(lsn), 4096, 100, 0, 0, None);
+        BlockMeta { lsn, position, total_len, body_len, chain, ts_ns, kind, remaining, txn, runs, control }
+    }
+
+    fn topic_block(lsn: u64, id: u32) -> BlockMeta {
+        let body = TopicDefinition { id: TopicId::new(id), name: format!("topic {id}") }.encode();
+        block(lsn, Kind::Topic, Vec::new(), Some(body))
+    }
+
     #[test]
     fn a_topic_with_a_number_that_no_log_can_have_reached_reserves_nothing() {
-        let (first_position, chain) = (Position::from_bits(0), Chain::START);
-        let base = Base { first_lsn: Lsn::FIRST, first_position, chain, lineage: Vec::new(), topics: Vec::new() };
-        let index = Index::new(&base);
+        let index = empty();
         for (lsn, id) in [(2, 1), (3, 0), (4, 5), (5, u32::MAX)] {
-            let body = TopicDefinition { id: TopicId::new(id), name: format!("topic {id}") }.encode();
-            let (kind, control) = (Kind::Topic, Some(body));
-            let (lsn, position) = (Lsn::new(lsn), first_position);
-            index.publish(&[BlockMeta {
-                lsn,
-                position,
-                total_len: 4096,
-                body_len: 100,
-                chain,
-                ts_ns: 0,
-                kind,
-                remaining: 0,
-                txn: None,
-                runs: Vec::new(),
-                control,
-            }]);
+            index.publish(&[topic_block(lsn, id)]);
         }
         assert_eq!(index.names(), [(TopicId::new(1), "topic 1".to_owned())]);
         assert!(index.all().is_empty(), "a topic without an entry is not shown");
         assert_eq!(index.next_offsets().len(), 2);
+    }
+
+    #[test]
+    fn entries_of_a_topic_that_was_never_introduced_are_none() {
+        let index = empty();
+        index.publish(&[topic_block(4, 2)]);
+        let run = |id, entries| Run { topic: TopicId::new(id), first_offset: 0, entries };
+        index.publish(&[block(5, Kind::Data, vec![run(1, 7), run(2, 3), run(9, 1)], None)]);
+        assert_eq!(index.next_offsets(), [0, 0, 3]);
+        assert_eq!(index.all().iter().map(|topic| topic.next_offset).collect::<Vec<_>>(), [3]);
     }
 }
