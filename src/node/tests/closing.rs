@@ -2,9 +2,14 @@
 
 use std::io::{Read, Write};
 
+use super::hostile::{Raw, batch};
 use super::*;
+use crate::net::stream::{FrameReader, FrameWriter};
 use crate::node::{NodeError, shutdown::close_in_time};
 use crate::storage::sim::{Fault, FaultError, FaultKind, SimDisk};
+use crate::wire::Code;
+use crate::wire::client::AppendLedger;
+use crate::wire::message::{Appended, Message, Refused};
 
 fn options() -> Options {
     Options { seed: Some(1), ..small() }
@@ -16,6 +21,18 @@ impl House {
         let log = Engine::open_sim(disk, options()).unwrap();
         within(Node::serve(self.config("leader", "n1"), Some(log))).await.unwrap()
     }
+}
+
+/// Once an idle log has recorded its end, nobody but an append writes: a fault strikes that.
+async fn until_idle(disk: &SimDisk) {
+    let mut at = disk.trace_len();
+    until("the hint is recorded", || {
+        let all = disk.trace_len();
+        let written = (at..all).any(|at| disk.op(at).contains("superblock") && disk.op(at).contains("flush"));
+        at = if written { at } else { all };
+        written
+    })
+    .await;
 }
 
 fn get(node: &Node, path: &str) -> String {
@@ -89,15 +106,7 @@ async fn a_failure_that_was_survived_is_in_the_status_and_a_metric_and_so_is_a_h
     let status = leader.status();
     assert_eq!((&status["failures_survived"], &status["last_failure"]), (&0.into(), &serde_json::Value::Null));
 
-    // Once an idle log has recorded its end, nobody but an append writes: the fault strikes that.
-    let mut at = disk.trace_len();
-    until("the hint is recorded", || {
-        let all = disk.trace_len();
-        let written = (at..all).any(|at| disk.op(at).contains("superblock") && disk.op(at).contains("flush"));
-        at = if written { at } else { all };
-        written
-    })
-    .await;
+    until_idle(&disk).await;
     let fail = |from_then_on| disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on });
     fail(false);
     append(&client, "t", &lines(10..20), 10).await;
@@ -117,4 +126,31 @@ async fn a_failure_that_was_survived_is_in_the_status_and_a_metric_and_so_is_a_h
     until("the log has halted", || leader.status()["halted"].is_string()).await;
     assert!(get(&leader, "/metrics").contains("\nwalrus_log_halted 1\n"));
     assert_eq!(read_all(&client, "t").await, lines(0..20), "reads go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_may_be_there_is_told_though_one_behind_it_was_refused_first() {
+    let house = House::new();
+    let disk = SimDisk::new(5);
+    let leader = house.leader_on(&disk).await;
+    let mut raw = Raw::connect(&house, "boss", &leader).await;
+    raw.hello().await;
+    let (send, recv) = raw.connected.connection.open_bi().await.unwrap();
+    let (mut writer, mut heard) = (FrameWriter::new(send), FrameReader::new(recv));
+    writer.push(AppendLedger::begin("t"));
+    writer.send(batch(0, &[3], b"abc")).await.unwrap();
+    Appended::decode(&within(heard.next()).await.unwrap().unwrap()).unwrap();
+
+    until_idle(&disk).await;
+    let hold = disk.hold();
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: true });
+    // They come in one packet: the one without entries is refused while the one before it waits for the disk.
+    writer.push(batch(1, &[3], b"def"));
+    writer.send(batch(2, &[], b"")).await.unwrap();
+    let log = leader.log.get().unwrap().clone();
+    until("the write is under way", || log.waits_for().is_some()).await;
+    drop(hold);
+    let refused = Refused::decode(&within(heard.next()).await.unwrap().unwrap()).unwrap();
+    assert_eq!(refused.code, Code::INDETERMINATE, "{}", refused.message);
+    assert!(disk.faults_fired() > 0);
 }

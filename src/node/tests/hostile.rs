@@ -4,25 +4,26 @@ use super::*;
 use crate::net::endpoint::{Broken, Connected, broken, connect};
 use crate::net::stream::{FrameReader, FrameWriter};
 use crate::net::tls::Tls;
+use crate::wire::client::AppendLedger;
 use crate::wire::message::{Ack, Batch, Ext, Hello, History, Message, Subscribe, Subscribed, Welcome};
 use crate::wire::{Code, Encoded, frame};
 
 /// A connection whose frames the test makes by hand.
-struct Raw {
-    connected: Connected,
+pub(super) struct Raw {
+    pub(super) connected: Connected,
     control: FrameWriter,
     heard: FrameReader,
 }
 
 impl Raw {
-    async fn connect(house: &House, name: &str, node: &Node) -> Raw {
+    pub(super) async fn connect(house: &House, name: &str, node: &Node) -> Raw {
         let tls = Tls::load(&house.tls(name)).unwrap();
         let connected = connect(&node.address().to_string(), &tls).await.unwrap();
         let (send, recv) = connected.connection.open_bi().await.unwrap();
         Raw { connected, control: FrameWriter::new(send), heard: FrameReader::new(recv) }
     }
 
-    async fn hello(&mut self) -> Welcome {
+    pub(super) async fn hello(&mut self) -> Welcome {
         self.say(Hello::new(99, None, "raw").encode()).await;
         Welcome::decode(&within(self.heard.next()).await.unwrap().unwrap()).unwrap()
     }
@@ -49,6 +50,10 @@ impl Raw {
             other => panic!("{other:?}"),
         }
     }
+}
+
+pub(super) fn batch(seq: u64, lens: &[u32], payload: &'static [u8]) -> Encoded {
+    Batch { seq, lens: lens.to_vec(), ext: Ext::default() }.encode_with(Bytes::from_static(payload))
 }
 
 /// The node still does its work.
@@ -146,9 +151,6 @@ async fn a_follower_that_takes_nothing_stops_no_append() {
 async fn a_batch_that_is_out_of_order_or_does_not_add_up_is_never_appended() {
     let house = House::new();
     let leader = house.leader().await;
-    let batch = |seq, lens: &[u32], payload: &'static [u8]| {
-        Batch { seq, lens: lens.to_vec(), ext: Ext::default() }.encode_with(Bytes::from_static(payload))
-    };
     for bad in
         [batch(1, &[3], b"abc"), batch(0, &[2], b"abc"), batch(0, &[4], b"abc"), batch(0, &[u32::MAX, 4], b"abc")]
     {
@@ -156,7 +158,7 @@ async fn a_batch_that_is_out_of_order_or_does_not_add_up_is_never_appended() {
         raw.hello().await;
         let (send, _recv) = raw.connected.connection.open_bi().await.unwrap();
         let mut writer = FrameWriter::new(send);
-        writer.push(crate::wire::client::AppendLedger::begin("t"));
+        writer.push(AppendLedger::begin("t"));
         writer.push(bad);
         writer.flush().await.unwrap();
         assert_eq!(raw.closed().await, Code::PROTOCOL);
