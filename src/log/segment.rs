@@ -13,7 +13,7 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{Corrupt, block};
 use crate::ids::{LogId, SegmentNo};
 use crate::lsn::{Lsn, Position};
-use crate::storage::{self, AlignedBuf, Disk, File};
+use crate::storage::{self, AlignedBuf, Disk, File, Haste};
 
 /// In place of an offset: this block is damaged. No block lies where the header is.
 const NO_BLOCK: u32 = 0;
@@ -228,9 +228,11 @@ fn read_header(disk: &Disk, file: &File) -> storage::Result<Result<SegmentHeader
 
 /// Makes a spare: zeros, both headers, flush, rename, flush of the folder. Everything that is slow about a new segment happens
 /// here, in the background, so that nothing of it happens in a commit: docs/FORMAT.md#segments
-pub(crate) fn prepare(disk: &Disk, header: SegmentHeader) -> Result<Segment, NotMade> {
+///
+/// With what `haste` the zeros are written is asked again and again.
+pub(crate) fn prepare(disk: &Disk, header: SegmentHeader, haste: &dyn Fn() -> Haste) -> Result<Segment, NotMade> {
     let temporary = temporary_name(header.number);
-    let file = disk.create(&temporary, header.bytes)?;
+    let file = disk.create_with(&temporary, header.bytes, haste)?;
     finish(disk, header, file, &temporary)
 }
 

@@ -190,6 +190,7 @@ mod tests {
     use crate::ids::LogId;
     use crate::log::WAL;
     use crate::log::segment::prepare;
+    use crate::storage::Haste;
     use crate::storage::{Access, sim::SimDisk};
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
         let (bytes, salt) = (BYTES.into(), 5);
         let header =
             SegmentHeader { align: 4096, log_id, number, bytes, packed: false, generation: 0, salt, prepared_ts_ns: 0 };
-        let segment = prepare(&disk, header).unwrap();
+        let segment = prepare(&disk, header, &|| Haste::Full).unwrap();
         let mut content = AlignedBuf::new(BYTES as usize);
         content.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 31 / 7) as u8);
         segment.file.write_at(&content, BYTES as usize, 0).unwrap();

@@ -31,7 +31,7 @@ use super::buffer::HUGE_BYTES;
 use super::mmap::MmapQueue;
 use super::syscall::SyscallQueue;
 use super::uring::{self, UringQueue};
-use super::{Access, AlignedBuf, Error, IoMode, IoReport, OP_LOCK, Queue, Result, Sync};
+use super::{Access, AlignedBuf, Error, Haste, IoMode, IoReport, OP_LOCK, Queue, Result, Sync};
 use crate::limits::{ALIGN_MAX, ALIGN_MIN};
 
 const LOCK: &str = "LOCK";
@@ -42,6 +42,10 @@ const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 /// Zeros are written in pieces of this size: large enough for the full bandwidth, small enough to keep around.
 const ZERO_BYTES: usize = 1 << 20;
+
+/// And beside somebody's flushes in pieces of this: of each a flush may have to wait for all. A quarter of the bandwidth is left
+/// (docs/decisions/0011).
+const ZERO_BYTES_BESIDE: usize = 128 << 10;
 
 const FOLDER_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -159,14 +163,14 @@ impl Host {
         Ok(names)
     }
 
-    pub(crate) fn create(&self, name: &str, len: u64) -> Result<HostFile> {
+    pub(crate) fn create(&self, name: &str, len: u64, haste: &dyn Fn() -> Haste) -> Result<HostFile> {
         let fail = |error: Errno| Error::new("create", name, error);
         self.check_writable("create", name)?;
         let (folder, leaf) = self.walk(name).map_err(fail)?;
         // Without O_DIRECT at first: where that is not known, the open would fail and leave the file behind.
         let cached = openat(&folder, leaf, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(fail)?;
         let finished = HostFile::new(self, name, &folder, leaf, cached).map_err(fail).and_then(|file| {
-            file.zero(len)?;
+            file.zero(len, haste)?;
             Ok(file)
         });
         if finished.is_err() {
@@ -561,7 +565,7 @@ impl HostFile {
         Error::new("flush", self.name(), error)
     }
 
-    fn zero(&self, len: u64) -> Result<()> {
+    fn zero(&self, len: u64, haste: &dyn Fn() -> Haste) -> Result<()> {
         match retry_on_intr(|| rustix::fs::fallocate(&self.0.cached, FallocateFlags::empty(), 0, len)) {
             // Some file systems cannot; the zeros find out then whether there is room.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
@@ -572,7 +576,11 @@ impl HostFile {
         let fd = self.0.past.as_ref().unwrap_or(&self.0.cached);
         let mut offset = 0;
         while offset < len {
-            let piece = (len - offset).min(ZERO_BYTES as u64) as usize;
+            let piece_max = match haste() {
+                Haste::Full => ZERO_BYTES,
+                Haste::Beside => ZERO_BYTES_BESIDE,
+            };
+            let piece = (len - offset).min(piece_max as u64) as usize;
             self.write_all_to(fd.as_fd(), &zeros[..piece], offset, Sync::Lazy)?;
             offset += piece as u64;
         }
@@ -597,6 +605,8 @@ pub(crate) fn resume_at(done: usize, written: usize, len: usize) -> Option<usize
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -606,5 +616,25 @@ mod tests {
         assert_eq!(resume_at(4096, 4096, 12288), Some(8192));
         assert_eq!(resume_at(4096, 1904, 12288), None);
         assert_eq!(resume_at(4096, 0, 12288), None);
+    }
+
+    #[test]
+    fn a_file_is_filled_in_smaller_pieces_beside_others_and_as_soon_as_somebody_waits_in_large_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Host::open(folder.path(), IoMode::Syscall, Access::Write).unwrap();
+        let pieces_of = |name: &str, beside: usize| {
+            let pieces = Cell::new(0);
+            let haste = || {
+                pieces.set(pieces.get() + 1);
+                if pieces.get() <= beside { Haste::Beside } else { Haste::Full }
+            };
+            disk.create(name, 4 * ZERO_BYTES as u64, &haste).unwrap();
+            assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), vec![0; 4 * ZERO_BYTES]);
+            pieces.get()
+        };
+        let per_large = ZERO_BYTES / ZERO_BYTES_BESIDE;
+        assert_eq!(pieces_of("full", 0), 4);
+        assert_eq!(pieces_of("beside", usize::MAX), 4 * per_large);
+        assert_eq!(pieces_of("both", per_large), per_large + 3);
     }
 }

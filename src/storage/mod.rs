@@ -95,6 +95,15 @@ pub(crate) enum Access {
     Read,
 }
 
+/// How fast a new file is filled with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// In large pieces, at the full bandwidth: somebody waits for the file, or may soon.
+    Full,
+    /// In small ones, since flushes wait behind each.
+    Beside,
+}
+
 /// How a folder is reached, for the start line and the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IoReport {
@@ -271,10 +280,15 @@ impl Disk {
     /// Makes a new file of `len` zeros that are really written, so that no later write has to allocate. Nothing of it is
     /// flushed. A file that could not be finished is removed again.
     pub(crate) fn create(&self, name: &str, len: u64) -> Result<File> {
+        self.create_with(name, len, &|| Haste::Full)
+    }
+
+    /// The same with a haste that may change on the way: it is asked for again and again.
+    pub(crate) fn create_with(&self, name: &str, len: u64, haste: &dyn Fn() -> Haste) -> Result<File> {
         assert_name(name);
         assert_aligned(len, 0);
         match self {
-            Disk::Host(disk) => disk.create(name, len).map(File::Host),
+            Disk::Host(disk) => disk.create(name, len, haste).map(File::Host),
             #[cfg(feature = "sim")]
             Disk::Sim(disk) => disk.create(name, len).map(File::Sim),
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::{State, Worker};
 use crate::format::segment::SegmentHeader;
 use crate::log::segment::{self, NotMade, Segment, file_name};
-use crate::storage;
+use crate::storage::{self, Haste};
 
 /// Spares kept ready: one for the straight line, one for the rewrite after a failed flush.
 pub(super) const SPARES_READY: usize = 2;
@@ -28,6 +28,10 @@ const LOG_SHARE: u64 = 8;
 /// How long no spare is made after the file system has refused one, whoever asks: a caller in a loop must not turn into a loop of
 /// files made and removed. Asking how much is free costs next to nothing and is done each time.
 const RETRY_NS: u64 = 100_000_000;
+
+/// A log that grows more slowly has its next spare long before it needs it, so the zeros give way to its flushes: a fifth of the
+/// bandwidth that they have then (docs/decisions/0011).
+const SLOW_BYTES_PER_S: u64 = 128 << 20;
 
 /// How large segments are made.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,9 @@ pub(crate) struct NoSpare {
 pub(super) struct Maker {
     /// Given away, oldest first: to be recycled or removed once nobody reads them.
     pub(super) given_away: Vec<Arc<Segment>>,
+    /// When a spare was last due, and whether the log has grown slowly since the one before.
+    due_at_ns: Option<u64>,
+    log_is_slow: bool,
     /// When the file system last refused room for a segment that somebody waited for.
     refused_at_ns: Option<(u64, NoSpare)>,
     /// A flush of the folder failed. See [`NotMade::names_in_doubt`].
@@ -78,7 +85,13 @@ pub(super) struct Maker {
 
 impl Maker {
     pub(super) fn new(given_away: Vec<Arc<Segment>>) -> Maker {
-        Maker { given_away, refused_at_ns: None, names_in_doubt: None }
+        Maker { given_away, due_at_ns: None, log_is_slow: false, refused_at_ns: None, names_in_doubt: None }
+    }
+
+    /// A spare is due: the log has gone on by about one segment of `bytes` since the last was.
+    fn note_due(&mut self, bytes: u64, now_ns: u64) {
+        let lasted_ns = self.due_at_ns.replace(now_ns).map_or(0, |before| now_ns.saturating_sub(before));
+        self.log_is_slow = u128::from(bytes) * 1_000_000_000 < u128::from(SLOW_BYTES_PER_S) * u128::from(lasted_ns);
     }
 
     /// Why it is not known which names a power cut would leave in the folder of the segments, if so.
@@ -107,6 +120,7 @@ impl State {
 impl Worker {
     /// Makes one spare, or says why there is none.
     pub(super) fn make_spare(&mut self, ts_ns: u64) {
+        self.maker.note_due(self.next_bytes(), ts_ns);
         let made = match self.maker.names_in_doubt.clone() {
             Some(reason) => Err(NoSpare { reason, full: false }),
             None => self.recycled(ts_ns).map_or_else(|| self.new_segment(ts_ns), Ok),
@@ -192,7 +206,11 @@ impl Worker {
             return Err(refused.clone());
         }
         let header = self.next_header(bytes, 0, ts_ns);
-        segment::prepare(&self.disk, header).map_err(|not_made| {
+        // A log that becomes faster takes the other spare meanwhile; then somebody may soon wait for this one.
+        let (shared, log_is_slow) = (Arc::clone(&self.shared), self.maker.log_is_slow);
+        let has_another = || !shared.lock().spares.is_empty();
+        let haste = || if log_is_slow && has_another() { Haste::Beside } else { Haste::Full };
+        segment::prepare(&self.disk, header, &haste).map_err(|not_made| {
             self.note_doubt(&not_made);
             let no_spare = NoSpare { reason: not_made.error.to_string(), full: not_made.error.is_full() };
             let waited_for = self.shared.lock().spare_waited_for();
@@ -292,6 +310,18 @@ mod tests {
         );
         let odd = SegmentSizes { first: 3 << 20, max: (40 << 20) + ALIGN_MAX as u64 };
         assert_eq!(odd.next(1 << 40), odd.max);
+    }
+
+    #[test]
+    fn a_log_is_slow_once_a_segment_has_lasted_long() {
+        let mut maker = Maker::new(Vec::new());
+        let (bytes, lasts_ns) = (SLOW_BYTES_PER_S / 2, 500_000_000);
+        maker.note_due(bytes, 1_000);
+        assert!(!maker.log_is_slow, "the first tells nothing");
+        for (now_ns, is_slow) in [(1_001 + lasts_ns, true), (1_001 + 2 * lasts_ns, false), (999, false)] {
+            maker.note_due(bytes, now_ns);
+            assert_eq!(maker.log_is_slow, is_slow, "{now_ns}");
+        }
     }
 
     #[test]
