@@ -13,7 +13,7 @@
 //!
 //! Layer: commit. Uses `writer`. Knows nothing of what is written.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::submission::Submission;
@@ -37,21 +37,22 @@ impl Committer {
         Ok((committer, thread))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.writer.lock().expect("no caller has panicked in the middle of a commit")
-    }
-
     /// The commit thread's body.
     fn run(&self) {
-        let mut held = self.lock();
-        let _last_words = held.as_ref().expect("the writer goes when this ends").last_words();
-        while held.as_mut().expect("as above").work() == Pause::Idle {
+        let mut held = self.hold();
+        while held.writer().work() == Pause::Idle {
             drop(held);
             let woken = self.waker.park();
-            held = self.lock();
-            held.as_mut().expect("as above").resume(woken);
+            held = self.hold();
+            held.writer().resume(woken);
         }
-        *held = None;
+        *held.0 = None;
+    }
+
+    fn hold(&self) -> Held<'_> {
+        let held = Held(self.writer.lock().unwrap_or_else(PoisonError::into_inner));
+        assert!(!self.writer.is_poisoned(), "a caller has panicked in the middle of a commit");
+        held
     }
 
     /// Commits one append in this thread, if the log is idle and it takes no more than one write. Otherwise it comes back, to be queued.
@@ -63,6 +64,25 @@ impl Committer {
         let committed = writer.commit_alone(submission);
         wake.unless(committed.is_err() || !writer.has_work());
         committed
+    }
+}
+
+/// The writer in the hands of the commit thread, which answers everybody if it panics.
+struct Held<'a>(MutexGuard<'a, Option<Writer>>);
+
+impl Held<'_> {
+    fn writer(&mut self) -> &mut Writer {
+        self.0.as_mut().expect("the writer goes when the thread ends")
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(writer) = self.0.as_mut()
+        {
+            writer.last_words();
+        }
     }
 }
 

@@ -149,10 +149,11 @@ impl Writer {
     /// What was written again is durable: publishes what was not, moves what was, and goes on behind it.
     fn take_over(&mut self, lost: Vec<Group>, published: usize, end: NextTail) {
         self.planned = end.clone();
+        self.segments.move_here(lost[..published].iter().flat_map(|group| &group.blocks));
         let (mut answers, mut blocks) = (Vec::new(), Vec::new());
         for (i, mut group) in lost.into_iter().enumerate() {
-            self.segments.publish_again(&group.blocks);
             if i >= published {
+                self.segments.publish(&group.blocks);
                 self.sink.publish(&group.blocks);
                 answers.extend(group.take_answers());
                 self.queue.early.free(group.early_slots.drain(..));

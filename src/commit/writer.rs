@@ -106,33 +106,17 @@ pub(super) enum Pause {
     Ended,
 }
 
-/// Answers everybody if the thread panics: a bug here must not leave callers waiting for ever.
-pub(super) struct LastWords {
-    queue: Arc<Queue>,
-    halted: HaltReason,
-    progress: Arc<Progress>,
-}
-
-impl Drop for LastWords {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "the commit thread panicked".to_owned();
-            self.queue.close(AppendError::Halted { reason: reason.clone() });
-            // Dropped unanswered, a submission answers by itself that nothing is known of it.
-            self.queue.drain(&mut VecDeque::new(), &mut Vec::new(), 0);
-            self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
-            self.progress.end();
-        }
-    }
-}
-
 impl Writer {
-    pub(super) fn last_words(&self) -> LastWords {
-        LastWords {
-            queue: Arc::clone(&self.queue),
-            halted: Arc::clone(&self.halted),
-            progress: Arc::clone(&self.progress),
-        }
+    /// Answers everybody that nothing is known, after a panic: a bug here must not leave callers waiting for ever.
+    pub(super) fn last_words(&mut self) {
+        let reason = "the commit thread panicked".to_owned();
+        self.queue.close(AppendError::Halted { reason: reason.clone() });
+        // Dropped unanswered, a submission answers by itself. What the kernel may still write stays where it is.
+        self.queue.drain(&mut VecDeque::new(), &mut Vec::new(), 0);
+        self.state.waiting.clear();
+        drop(self.state.in_flight.take_all());
+        self.halted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(reason);
+        self.progress.end();
     }
 
     /// Works until there is nothing to do.

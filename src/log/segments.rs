@@ -131,11 +131,15 @@ impl Segments {
         }
     }
 
-    /// The same for blocks that were written a second time: they may have been readable in an earlier segment.
-    pub(crate) fn publish_again(&self, blocks: &[BlockMeta]) {
-        self.publish(blocks);
-        let Some(first) = blocks.first() else { return };
-        for (_, segment) in self.held().map.range(..first.position.segment()) {
+    /// The same for blocks that were readable in earlier segments and were written a second time. In one step: at no time has one of them
+    /// no place.
+    pub(crate) fn move_here<'a>(&self, blocks: impl Iterator<Item = &'a BlockMeta> + Clone) {
+        let held = self.held.write().expect("no holder of this lock panics");
+        let Some(first) = blocks.clone().next() else { return };
+        for block in blocks {
+            held.map[&block.position.segment()].publish(block);
+        }
+        for (_, segment) in held.map.range(..first.position.segment()) {
             segment.unpublish_from(first.lsn);
         }
     }

@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use walrus_node::{AppendOptions, Engine, FlushEvery, Level, Options};
+use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
+use walrus_node::{AppendOptions, Engine, FlushEvery, Level, Options, ReadLimit};
 
 use crate::support::{folder, open, payloads, small, until};
 
@@ -60,6 +62,44 @@ fn a_log_that_flushes_every_ten_entries_or_milliseconds_does_so_by_itself() {
     let receipt = log.append("t", "waits for the alarm").unwrap().wait().unwrap();
     let durable = log.durable().wait_past(receipt.lsn, std::time::Duration::from_secs(60));
     assert!(durable > receipt.lsn, "nobody appended anything behind it, and it was flushed all the same");
+}
+
+/// Found by a reader of the code: groups were moved to their new place one by one, and what was not moved yet had no place.
+#[test]
+fn what_is_acknowledged_as_written_can_be_read_while_it_is_written_again() {
+    const FAILURES: u64 = 10;
+    const BATCHES: u64 = 1_000;
+    let disk = SimDisk::new(5);
+    let options = Options { segment_bytes_first: 16 << 20, segment_bytes_max: 16 << 20, seed: Some(1), ..small() };
+    let log = Engine::open_sim(&disk, Options { level: Level::Written, ..options }).unwrap();
+    let append = || log.append_batch("t", vec!["first".into(), "second".into()]).unwrap().wait().unwrap();
+    append();
+    let (read, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+    let read_all = || {
+        while !ended.load(Ordering::Relaxed) {
+            let entries = log.topic("t").unwrap().next_offset;
+            for offset in (0..entries).rev() {
+                let one = log.read("t", offset, ReadLimit { entries: 1, ..ReadLimit::default() });
+                assert_eq!(one.expect("it was acknowledged")[0].offset, offset);
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(read_all);
+        for failure in 1..=FAILURES {
+            for _ in 0..BATCHES {
+                append();
+            }
+            let before = read.load(Ordering::Relaxed);
+            until("the reader reads", || reader.is_finished() || read.load(Ordering::Relaxed) > before);
+            disk.fail(Fault { kind: FaultKind::Flush, nth: 1, error: FaultError::Io, from_then_on: false });
+            log.flush().unwrap().wait().unwrap();
+            assert_eq!((disk.faults_fired(), log.status().failures_survived), (failure, failure));
+        }
+        ended.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use walrus_node::sim::{Fault, FaultError, FaultKind, SimDisk};
 use walrus_node::{AppendError, AppendOptions, Engine, Level, Options};
 
-use crate::support::{folder, open, payloads, small};
+use crate::support::{folder, open, payloads, small, until};
 
 fn options(level: Level) -> AppendOptions {
     AppendOptions { level: Some(level), ..AppendOptions::default() }
@@ -108,7 +108,7 @@ fn what_a_lone_caller_leaves_unflushed_is_flushed_as_the_log_was_told() {
     }
     // Where a flush begins, later entries count for the next one: so fewer than ten are left, wherever that was.
     let all = log.published().lsn().get();
-    crate::support::until("fewer than ten are not durable", || log.durable().lsn().get() + 10 > all);
+    until("fewer than ten are not durable", || log.durable().lsn().get() + 10 > all);
 }
 
 #[test]
@@ -122,11 +122,46 @@ fn a_lone_caller_whose_write_does_not_come_back_can_be_told_what_it_waits_for() 
     let hold = disk.hold();
     std::thread::scope(|scope| {
         let stuck = scope.spawn(append);
-        crate::support::until("the log says what it waits for", || {
+        until("the log says what it waits for", || {
             log.waits_for().is_some_and(|(what, _)| what == "a write of blocks")
         });
         drop(hold);
         assert_eq!(stuck.join().unwrap().first_offset, 20);
     });
     assert!(log.waits_for().is_none());
+}
+
+/// Found by a reader of the code: what waited in the queue was answered, and what the thread had taken from it was not.
+#[test]
+fn a_bug_that_ends_the_commit_thread_leaves_nobody_waiting() {
+    let disk = SimDisk::new(5);
+    let log = Engine::open_sim(&disk, Options { seed: Some(1), ..small() }).unwrap();
+    let append = |i: usize| log.append("t", format!("{i}")).unwrap();
+    let hold = disk.hold();
+    let mut tickets = vec![append(0)];
+    until("it is in flight", || log.waits_for().is_some_and(|(what, _)| what == "a write of blocks"));
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Panic, from_then_on: false });
+    tickets.extend((1..200).map(append));
+    until("another one is in flight", || disk.faults_fired() > 0);
+    drop(hold);
+    for ticket in tickets {
+        until("it is answered", || ticket.try_outcome().is_some());
+    }
+    until("the log takes no more", || log.append("t", "late").is_err());
+    let reason = log.close().unwrap_err().to_string();
+    assert!(reason.contains("panicked"), "{reason}");
+}
+
+/// In the caller's thread, where that found the log idle; else in the commit thread.
+#[test]
+fn a_bug_in_the_middle_of_a_lone_append_ends_the_log_and_leaves_nobody_waiting() {
+    let disk = SimDisk::new(6);
+    let log = Engine::open_sim(&disk, Options { seed: Some(1), ..small() }).unwrap();
+    let append = || log.append_and_wait("t", vec!["x".into()], AppendOptions::default());
+    (0..20).for_each(|_| assert!(append().is_ok()));
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Panic, from_then_on: false });
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(append));
+    assert_eq!(disk.faults_fired(), 1);
+    assert!(matches!(ended, Err(_) | Ok(Err(AppendError::Indeterminate { .. }))), "{ended:?}");
+    until("the log takes no more", || append().is_err());
 }
