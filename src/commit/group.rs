@@ -98,9 +98,12 @@ impl Writer {
         let mut ahead = 0;
         for len in lens {
             if len > self.limit.bytes_max {
-                // Only a leader's block can be: it was made for larger segments.
-                let reason =
-                    format!("a block of {len} bytes does not fit this log's segments ({})", self.limit.bytes_max);
+                // A leader's can be, or one of before the last opening: it was made for larger segments.
+                let (bytes_max, enough) = (self.limit.bytes_max, (2 * len).next_power_of_two());
+                let reason = format!(
+                    "a block of {len} bytes was made for larger segments and does not fit in those of this log ({bytes_max}); open it \
+                     with a first segment of at least {enough} bytes (segment_bytes_first)"
+                );
                 return Err(NoSpare { reason, full: false });
             }
             let room = loop {

@@ -199,6 +199,27 @@ fn what_followed_a_lost_block_does_not_follow_the_block_of_a_new_reign_in_its_pl
     assert_eq!(payloads(&log, "t"), ["first"]);
 }
 
+#[test]
+fn a_log_opened_with_segments_too_small_for_its_early_entries_says_how_large_they_must_be() {
+    let open = |disk: &SimDisk, bytes| {
+        Engine::open_sim(disk, Options { segment_bytes_first: bytes, segment_bytes_max: bytes, ..written() })
+    };
+    let disk = SimDisk::new(9);
+    let log = open(&disk, 16 << 20).unwrap();
+    append(&log, "first");
+    let hold = disk.hold();
+    for _ in 0..8 {
+        let ticket = log.append("t", "x".repeat(20_000)).unwrap();
+        assert!(ticket.try_outcome().is_some(), "no disk is needed for it");
+    }
+    let killed = disk.kill(disk.trace_len(), 1);
+    drop(hold);
+    let refused = open(&killed, 64 << 10).err().unwrap().to_string();
+    assert!(refused.contains("at least 262144 bytes (segment_bytes_first)"), "{refused}");
+    let log = open(&killed, 256 << 10).unwrap();
+    assert_eq!(payloads(&log, "t").len(), 9, "and nothing was lost by trying");
+}
+
 fn has_early(disk: &SimDisk) -> bool {
     disk.files().iter().any(|(name, _)| name == "early")
 }
