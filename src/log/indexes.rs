@@ -47,11 +47,12 @@ fn is_fenced(index: &SegmentIndex, fences: &[Fence]) -> bool {
     fences.iter().any(|fence| fence.kills(last.position, index.incarnation))
 }
 
-/// Writes the index of a segment. It may fail: it is derived, and the next open reads the segment instead.
+/// Writes the index of a segment. It may fail, or be lost or torn by a power cut: it is derived and has a sum, and the next open reads
+/// the segment instead. So nobody waits for a flush of it, and no commit waits behind that (docs/decisions/0012).
 pub(crate) fn write(disk: &Disk, index: &SegmentIndex) -> storage::Result<()> {
     let Some(bytes) = index.encode() else { return Ok(()) };
     disk.make_folder(IDX)?;
-    disk.replace_small(&file_name(index.header.number), &bytes)
+    disk.replace_lazily(&file_name(index.header.number), &bytes)
 }
 
 /// Removes the indexes of other segments, durably, and what an interrupted write has left.

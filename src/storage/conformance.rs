@@ -522,6 +522,8 @@ fn a_small_file_is_replaced_whole(place: &dyn Place) {
     for len in [10, 0, 4096, 5000, 3] {
         disk.replace_small("base", &pattern(len as u64, len)).unwrap();
         assert_eq!(disk.read_small("base", 5000).unwrap(), Some(pattern(len as u64, len)));
+        disk.replace_lazily("base", &pattern(1 + len as u64, len)).unwrap();
+        assert_eq!(disk.read_small("base", 5000).unwrap(), Some(pattern(1 + len as u64, len)));
     }
     assert_eq!(disk.list("").unwrap().iter().filter(|name| name.contains("base")).count(), 1);
     let error = disk.read_small("base", 2).unwrap_err();
@@ -577,6 +579,7 @@ fn a_reader_changes_nothing(place: &dyn Place) {
     assert!(disk.create("other", PAGE as u64).is_err());
     assert!(disk.make_folder("wal").is_err());
     assert!(disk.replace_small("base", b"x").is_err());
+    assert!(disk.replace_lazily("base", b"x").is_err());
     assert!(disk.rename("file", "other").is_err());
     assert!(disk.remove("file").is_err());
     assert!(disk.queue().is_err());

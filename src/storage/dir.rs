@@ -43,8 +43,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(1);
 /// Zeros are written in pieces of this size: large enough for the full bandwidth, small enough to keep around.
 const ZERO_BYTES: usize = 1 << 20;
 
-/// And beside somebody's flushes in pieces of this: of each a flush may have to wait for all. A quarter of the bandwidth is left
-/// (docs/decisions/0011).
+/// And beside somebody's flushes in pieces of this: of each a flush may have to wait for all. It makes a tenth of the tail, and
+/// fills a file more slowly (docs/decisions/0011).
 const ZERO_BYTES_BESIDE: usize = 128 << 10;
 
 const FOLDER_MODE: Mode = Mode::RWXU;
@@ -211,17 +211,27 @@ impl Host {
     }
 
     pub(crate) fn replace_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.replace(name, bytes, Sync::Durable)?;
+        retry_on_intr(|| rustix::fs::fsync(&folder)).map_err(|error| Error::new("replace", name, error))
+    }
+
+    pub(crate) fn replace_lazily(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace(name, bytes, Sync::Lazy).map(drop)
+    }
+
+    /// Puts a file in the place of `name`, its content durable if asked for; returns the folder, which is not flushed.
+    fn replace(&self, name: &str, bytes: &[u8], sync: Sync) -> Result<OwnedFd> {
         let fail = |error: Errno| Error::new("replace", name, error);
         self.check_writable("replace", name)?;
         let (folder, leaf) = self.walk(name).map_err(fail)?;
         let temporary = format!("{leaf}.tmp");
-        let replaced = write_whole(&folder, &temporary, bytes)
+        let replaced = write_whole(&folder, &temporary, bytes, sync)
             .and_then(|()| rustix::fs::renameat(&folder, &*temporary, &folder, leaf));
         if let Err(error) = replaced {
             let _ = rustix::fs::unlinkat(&folder, &*temporary, AtFlags::empty());
             return Err(fail(error));
         }
-        retry_on_intr(|| rustix::fs::fsync(&folder)).map_err(fail)
+        Ok(folder)
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -415,7 +425,7 @@ fn statx(fd: &OwnedFd) -> rustix::io::Result<Statx> {
 }
 
 /// A small file, whole and flushed.
-fn write_whole(folder: &OwnedFd, name: &str, bytes: &[u8]) -> rustix::io::Result<()> {
+fn write_whole(folder: &OwnedFd, name: &str, bytes: &[u8], sync: Sync) -> rustix::io::Result<()> {
     let file = openat(folder, name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
     let mut done = 0;
     while done < bytes.len() {
@@ -424,7 +434,10 @@ fn write_whole(folder: &OwnedFd, name: &str, bytes: &[u8]) -> rustix::io::Result
             written => done += written,
         }
     }
-    retry_on_intr(|| rustix::fs::fdatasync(&file))
+    match sync {
+        Sync::Durable => retry_on_intr(|| rustix::fs::fdatasync(&file)),
+        Sync::Lazy => Ok(()),
+    }
 }
 
 /// An open file of this machine.

@@ -327,6 +327,13 @@ impl Disk {
         each!(Disk, self, disk => disk.replace_small(name, bytes))
     }
 
+    /// As [`Disk::replace_small`], and nothing is flushed: a reader has the old one or the new one, and so has a process that comes
+    /// after a SIGKILL; after a power cut the name may stand for the old one, none, or any part of the new one.
+    pub(crate) fn replace_lazily(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        assert_name(name);
+        each!(Disk, self, disk => disk.replace_lazily(name, bytes))
+    }
+
     /// Renames, over what may be there. Durable once the folder is flushed (both, where there are two).
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
         assert_name(from);

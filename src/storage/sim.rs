@@ -66,6 +66,8 @@ pub enum FaultError {
     Full,
     /// A write that stopped in the middle and could not go on: some first part of it may be there.
     Short,
+    /// None: the thread that asks for it meets a bug, and panics.
+    Panic,
 }
 
 /// A failure to come.
@@ -87,6 +89,7 @@ impl FaultError {
             FaultError::Io => rustix::io::Errno::IO.into(),
             FaultError::Full => rustix::io::Errno::NOSPC.into(),
             FaultError::Short => io::ErrorKind::WriteZero.into(),
+            FaultError::Panic => panic!("a planted panic"),
         }
     }
 }
@@ -483,7 +486,7 @@ impl State {
             return Ok(());
         };
         let maybe = match error {
-            FaultError::Io => vec![true; sectors],
+            FaultError::Io | FaultError::Panic => vec![true; sectors],
             FaultError::Full => vec![false; sectors],
             FaultError::Short => {
                 let there = self.random.below(sectors);
@@ -632,6 +635,16 @@ impl SimDisk {
     }
 
     pub(crate) fn replace_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace(name, bytes, Sync::Durable)?;
+        self.flush_folder(folder_of(name))
+    }
+
+    pub(crate) fn replace_lazily(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.replace(name, bytes, Sync::Lazy)
+    }
+
+    /// Puts a file in the place of `name`, its content durable if asked for. The folder is not flushed.
+    fn replace(&self, name: &str, bytes: &[u8], sync: Sync) -> Result<()> {
         self.check_writable("replace", name)?;
         let temporary = format!("{name}.tmp");
         let mut state = self.state();
@@ -639,14 +652,13 @@ impl SimDisk {
         state.check_room(bytes.len().max(1) as u64).map_err(|error| Error::new("replace", name, error))?;
         let inode = state.create(&temporary, 0);
         let temporary: Arc<str> = temporary.into();
-        let written = state.write_whole(inode, &temporary, bytes).map_err(|error| Error::new("replace", name, error));
+        let written = state.write_whole(inode, &temporary, bytes, sync);
+        let written = written.map_err(|error| Error::new("replace", name, error));
         if let Err(error) = written.and_then(|()| state.strike_name(FaultKind::Rename, "replace", name)) {
             state.change_names(NameOp::Remove { name: temporary });
             return Err(error);
         }
         state.change_names(NameOp::Rename { from: temporary, to: name.into() });
-        state.strike_name(FaultKind::FlushFolder, "replace", name)?;
-        state.flush_folder(folder_of(name));
         Ok(())
     }
 
@@ -706,12 +718,15 @@ impl State {
         }
     }
 
-    /// A small file, whole and flushed.
-    fn write_whole(&mut self, inode: Inode, name: &Arc<str>, bytes: &[u8]) -> io::Result<()> {
+    /// A small file, whole; flushed, if asked for.
+    fn write_whole(&mut self, inode: Inode, name: &Arc<str>, bytes: &[u8], sync: Sync) -> io::Result<()> {
         if !bytes.is_empty() {
             self.write_now(Write { inode, name: name.clone(), offset: 0, bytes: bytes.to_vec(), sync: Sync::Lazy })?;
         }
-        self.flush_now(inode, name)
+        match sync {
+            Sync::Durable => self.flush_now(inode, name),
+            Sync::Lazy => Ok(()),
+        }
     }
 
     fn write_now(&mut self, write: Write) -> io::Result<()> {

@@ -229,6 +229,23 @@ fn a_small_file_is_the_old_or_the_new_one_at_every_crash_point() {
 }
 
 #[test]
+fn a_file_replaced_lazily_is_whole_after_a_kill_and_anything_after_a_power_cut() {
+    let rig = rig(13, 1);
+    rig.disk.replace_small("base", &[1; 1300]).unwrap();
+    rig.disk.replace_lazily("base", &[2; 1300]).unwrap();
+    assert_eq!(rig.sim.kill(rig.end(), 1).read_file("base"), [2; 1300]);
+    let base = |survivors| rig.sim.crash(rig.end(), &survivors).read_file("base");
+    assert_eq!(base(Survivors::Nothing), [1; 1300]);
+    assert_eq!(base(Survivors::Everything), [2; 1300]);
+    // Its name may be durable before its content is.
+    rig.disk.flush_folder("").unwrap();
+    let base = |survivors| rig.sim.crash(rig.end(), &survivors).read_file("base");
+    assert_eq!(base(Survivors::Nothing), [0; 0]);
+    let torn = base(Survivors::Missing(0));
+    assert!(torn.len() == 1300 && torn[..SECTOR] != [2; SECTOR] && torn[SECTOR..] == [2; 1300 - SECTOR], "{torn:?}");
+}
+
+#[test]
 fn a_killed_process_leaves_what_was_complete_and_no_more_of_it_durable() {
     let mut rig = rig(12, 2);
     rig.write(0, 7, Sync::Lazy);
