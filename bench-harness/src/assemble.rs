@@ -69,6 +69,8 @@ fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
     Round {
         entries: measured.entries,
         batches: measured.batches,
+        due: played.due.map(|due| due.due),
+        unsent: played.due.map(|due| due.due - due.sent),
         seconds: measured.seconds,
         entries_per_s: per_s(measured.entries),
         p50_us: times.quantile_us(0.5),

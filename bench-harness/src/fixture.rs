@@ -32,7 +32,9 @@ pub(crate) fn outcome() -> Outcome {
         }
     }
     let open = Spec { rate_per_s: Some(50_000.0), arrivals: Some("poisson".into()), ..spec(256, 1, 16) };
-    cases.push(Case { overloaded: true, ..case(OURS, &open, 41_000.0, Some(0.3)) });
+    let mut overloaded = Case { overloaded: true, ..case(OURS, &open, 41_000.0, Some(0.3)) };
+    overloaded.rounds.iter_mut().for_each(|round| (round.due, round.unsent) = (Some(200_000), Some(36_000)));
+    cases.push(overloaded);
     let mirrored = Spec { followers: 2, network: true, outstanding: 64, ..spec(256, 256, 1) };
     cases.push(Case { lag: Some(lag()), ..case(OURS, &mirrored, 900_000.0, Some(0.5)) });
     Outcome {
@@ -165,6 +167,8 @@ fn round(entries_per_s: f64, p50_us: f64, share: Option<f64>, floor: Option<f64>
     Round {
         entries: intervals.iter().map(|interval| interval.entries).sum(),
         batches: intervals.iter().map(|interval| interval.entries).sum(),
+        due: None,
+        unsent: None,
         seconds: SECONDS as f64,
         entries_per_s: entries_per_s * speed,
         p50_us: p50_us / speed,

@@ -116,7 +116,7 @@ pub(crate) struct Case {
     pub(crate) mib_per_s: f64,
     /// The headline.
     pub(crate) floor: Option<FloorShare>,
-    /// From the intended time to the acknowledgement; in a closed loop the same as `service`.
+    /// From the intended time to the acknowledgement, of every batch that was due within the window; in a closed loop the same as `service`.
     pub(crate) response: Option<Latency>,
     /// From the call to the acknowledgement.
     pub(crate) service: Option<Latency>,
@@ -151,8 +151,15 @@ pub(crate) struct FloorShare {
 /// One turn of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
+    /// Acknowledged within the window.
     pub(crate) entries: u64,
     pub(crate) batches: u64,
+    /// Of an open loop: batches that were due within the window. Each of them is a sample of `response`.
+    #[serde(default)]
+    pub(crate) due: Option<u64>,
+    /// Those of them that did not go out within it: they count as having waited until they were given up, at the least.
+    #[serde(default)]
+    pub(crate) unsent: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) entries_per_s: f64,
     pub(crate) p50_us: f64,
