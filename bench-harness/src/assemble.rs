@@ -4,10 +4,11 @@
 
 use crate::cost::{self, Spent};
 use crate::floors::FloorKind;
+use crate::plan::Slo;
 use crate::record::Times;
-use crate::result::{Case, Check, FloorShare, Round, Spec, Steady};
+use crate::result::{Case, Check, FloorShare, Round, Searched, Spec, Steady};
 use crate::round::mib_per_s;
-use crate::search::kept_up;
+use crate::search::{holds, kept_up};
 use crate::session::{Entry, PlayedRound};
 use crate::steady::{self, median};
 
@@ -36,6 +37,7 @@ pub(crate) fn case(entry: Entry) -> Case {
         steady: steadiness(&spec, &rounds),
         cost: cost::of_case(&spent, &spec),
         checks: checks(&played),
+        searched: case.slo.map(|slo| searched(slo, &played)),
         overloaded: played.iter().any(|round| round.played.due.is_some_and(|due| !kept_up(due))),
         // Of the round with the longest tail: a median of timelines is none.
         lag: played.into_iter().filter_map(|round| round.played.lag).max_by(|a, b| a.p99_us.total_cmp(&b.p99_us)),
@@ -50,6 +52,19 @@ fn steadiness(spec: &Spec, rounds: &[Round]) -> Steady {
         return Steady { steady: true, slope: None, halves: None, verdict: "one pass a round".into() };
     }
     steady::of_case(rounds.iter().map(|round| steady::of_round(&round.intervals)).collect())
+}
+
+/// Whether the rounds kept the promise for which the rate was looked for: steps of the search are shorter, and luckier, than rounds.
+fn searched(slo: Slo, rounds: &[PlayedRound]) -> Searched {
+    let (quantile, bound_us) = slo.bound();
+    let rounds_held = rounds.iter().filter(|round| holds(slo, &round.played)).count();
+    Searched {
+        percentile: (quantile * 1000.0).round() / 10.0,
+        bound_us,
+        searches: 1,
+        rounds_held: rounds_held as u32,
+        holds: rounds_held == rounds.len(),
+    }
 }
 
 fn all_times(rounds: &[PlayedRound], of: fn(&PlayedRound) -> &Times) -> Times {
@@ -114,33 +129,15 @@ fn checks(rounds: &[PlayedRound]) -> Vec<Check> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
-    use crate::cost::Usage;
     use crate::load::Due;
     use crate::plan::Plan;
-    use crate::record::{Acked, Recorder, Timeline, Window};
     use crate::round::Played;
-    use crate::target::Counters;
 
     /// A round of one second with so many entries, each of 100 us.
     fn played(entries: u32, floors_per_s: &[f64], is_ok: bool) -> PlayedRound {
-        let window = Window { warmup: Duration::ZERO, duration: Duration::from_secs(1) };
-        let (timeline, start) = (Timeline::new(window), Instant::now());
-        let mut recorder = Recorder::new(&timeline, start);
-        for i in 0..entries {
-            let sent = start + window.duration / entries * i;
-            recorder.record(Acked { intended: None, sent, acked: sent + Duration::from_micros(100), entries: 1 });
-        }
-        drop(recorder);
-        let measured = timeline.measured();
-        let usage = Usage { cpu: Duration::from_millis(10), ..Usage::default() };
-        let counters = Counters::default();
-        let spent = Spent { entries: measured.entries, seconds: 1.0, usage, counters, rss_bytes_max: None };
         let check = Check { name: "count".into(), ok: is_ok, detail: format!("{entries}") };
-        let played =
-            Played { settings: "as it was".into(), measured, spent, checks: vec![check], due: None, lag: None };
+        let played = Played { checks: vec![check], ..crate::round::tests::played(entries) };
         PlayedRound { played, floors_per_s: floors_per_s.to_vec() }
     }
 
@@ -185,5 +182,24 @@ mod tests {
         let mut rounds = vec![played(10, &[], true), played(10, &[], true)];
         rounds[1].played.due = Some(Due { due: 100, sent: 50 });
         assert!(case(entry(rounds)).overloaded);
+    }
+
+    #[test]
+    fn a_round_that_does_not_keep_the_promise_is_said_of_the_case_whose_rate_was_looked_for() {
+        let slo = Plan::parse("[load]\nslo = { p99_us = 1000 }\n").unwrap().cases[0].slo;
+        let of = |response_us: [u64; 2]| {
+            let mut entry = entry(response_us.map(|_| played(10, &[], true)).into());
+            entry.case.slo = slo;
+            for (round, us) in entry.rounds.iter_mut().zip(response_us) {
+                round.played.due = Some(Due { due: 10, sent: 10 });
+                (0..10).for_each(|_| round.played.measured.response.record(std::time::Duration::from_micros(us)));
+            }
+            case(entry).searched.unwrap()
+        };
+        let (kept, broken) = (of([800, 900]), of([800, 1100]));
+        assert!(kept.holds && kept.rounds_held == 2 && kept.searches == 1);
+        assert!(!broken.holds && broken.rounds_held == 1);
+        assert_eq!(broken.words(2), "does not hold p99 <= 1000 us in 1 of 2 rounds");
+        assert!(case(entry(vec![played(10, &[], true)])).searched.is_none());
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! A closed loop is judged by its entries a second. In an open loop those are given, so its p99 counts as well, with its own threshold.
 //! A case that moved with its floor, at the same share of it, has not changed: the device has.
+//! A case whose rate was searched is not judged by its figures: each side looked once, and how far two searches of one log differ is not known.
 //!
 //! Knows nothing of: files, how this is printed.
 
@@ -80,6 +81,15 @@ pub(crate) enum CaseVerdict {
     /// The figures moved, and the device alone by as much.
     DeviceChanged,
     TooFewRounds,
+    /// Information only: the rate was looked for, once on each side.
+    Searched,
+}
+
+impl CaseVerdict {
+    /// Whether the figures were judged at all.
+    pub(crate) fn is_one(self) -> bool {
+        !matches!(self, CaseVerdict::TooFewRounds | CaseVerdict::Searched)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -89,7 +99,7 @@ pub(crate) enum Overall {
     Worse,
     Better,
     NoDifference,
-    /// No case is in both, or none has rounds enough.
+    /// No case is in both, or none can be judged: too few rounds, or a rate that was searched.
     NothingToCompare,
 }
 
@@ -150,6 +160,7 @@ fn case_change(a: &Case, b: &Case, thresholds: Thresholds) -> CaseChange {
         let values = |case: &Case| case.rounds.iter().filter_map(of).collect::<Vec<f64>>();
         let (before, after) = (values(a), values(b));
         let ratio = ratio_of_groups(&before, &after)?;
+        let ratio = if a.rate_was_searched() { Estimate { low: None, high: None, ..ratio } } else { ratio };
         let median = |values: Vec<f64>| crate::stats::median(values).unwrap_or(f64::NAN);
         Some(Change { a: median(before), b: median(after), ratio, verdict: ratio.judge(threshold, better) })
     };
@@ -170,7 +181,13 @@ fn case_change(a: &Case, b: &Case, thresholds: Thresholds) -> CaseChange {
 }
 
 fn verdict(a: &Case, b: &Case, case: &CaseChange) -> CaseVerdict {
-    if !failed_checks_of_b_only(a, b).is_empty() || b.overloaded && !a.overloaded {
+    if !failed_checks_of_b_only(a, b).is_empty() {
+        return CaseVerdict::Worse;
+    }
+    if a.rate_was_searched() {
+        return CaseVerdict::Searched;
+    }
+    if b.overloaded && !a.overloaded {
         return CaseVerdict::Worse;
     }
     let Some(throughput) = case.entries_per_s.map(|change| change.verdict) else { return CaseVerdict::TooFewRounds };
@@ -215,6 +232,9 @@ fn notes(a: &Case, b: &Case, case: &CaseChange, threshold: f64) -> Vec<String> {
         if case.overloaded {
             notes.push(format!("{side} was overloaded"));
         }
+        if let Some(searched) = &case.searched {
+            notes.push(format!("{side}: {}", searched.words(case.rounds.len())));
+        }
         if !case.steady.steady {
             notes.push(format!("{side}: {}", case.steady.verdict));
         }
@@ -232,7 +252,7 @@ fn overall(cases: &[CaseChange]) -> Overall {
     let some = |verdict: CaseVerdict| cases.iter().any(|case| case.verdict == verdict);
     match () {
         () if some(CaseVerdict::Worse) => Overall::Worse,
-        () if cases.iter().all(|case| case.verdict == CaseVerdict::TooFewRounds) => Overall::NothingToCompare,
+        () if !cases.iter().any(|case| case.verdict.is_one()) => Overall::NothingToCompare,
         () if some(CaseVerdict::Better) => Overall::Better,
         () => Overall::NoDifference,
     }

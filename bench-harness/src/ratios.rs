@@ -28,14 +28,17 @@ pub(crate) fn of(runs: &[&[Case]]) -> Vec<Ratio> {
 fn one(runs: &[&[Case]], of: &Case, (name, figure): &Figure) -> Option<Ratio> {
     let pairs: Vec<(f64, f64)> = runs.iter().flat_map(|cases| pairs(cases, of, *figure)).collect();
     let ratio = ratio_of_pairs(&pairs)?;
+    let searched = of.rate_was_searched();
+    let shown = |end: Option<f64>| end.filter(|_| !searched);
     Some(Ratio {
         case: of.load().into(),
         peer: of.target.clone(),
         of: (*name).into(),
         median: ratio.value,
-        low: ratio.low,
-        high: ratio.high,
+        low: shown(ratio.low),
+        high: shown(ratio.high),
         pairs: ratio.rounds,
+        searched,
     })
 }
 
@@ -72,6 +75,19 @@ mod tests {
         assert!(of(&[&outcome.cases]).is_empty());
         let ours: Vec<Case> = fixture::outcome().cases.into_iter().filter(|case| case.target == OURS).collect();
         assert!(of(&[&ours]).is_empty());
+    }
+
+    #[test]
+    fn a_ratio_of_rates_that_were_searched_has_no_interval() {
+        let mut cases = fixture::outcome().cases;
+        let load = cases[0].load().to_owned();
+        let same_load = |case: &&mut Case| case.load() == load;
+        cases.iter_mut().filter(same_load).for_each(|case| case.searched = Some(fixture::searched(true)));
+        let (searched, given): (Vec<_>, Vec<_>) = of(&[&cases]).into_iter().partition(|ratio| ratio.case == load);
+        assert!(
+            !searched.is_empty() && searched.iter().all(|ratio| ratio.searched && ratio.low.or(ratio.high).is_none())
+        );
+        assert!(given.iter().all(|ratio| !ratio.searched && ratio.low.is_some()));
     }
 
     #[test]

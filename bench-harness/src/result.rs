@@ -127,12 +127,48 @@ pub(crate) struct Case {
     pub(crate) lag: Option<Lag>,
     /// The offered rate was not reached for the whole window: percentiles have no bound.
     pub(crate) overloaded: bool,
+    /// The offered rate was looked for, not given; `None` where it was given, or where there is none.
+    #[serde(default)]
+    pub(crate) searched: Option<Searched>,
+}
+
+/// How a rate was found, and whether the rounds at it kept the promise for which it was looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Searched {
+    /// 99 is p99, of the response.
+    pub(crate) percentile: f64,
+    pub(crate) bound_us: f64,
+    /// How often it was looked for: once a run, and all rounds of the run are at the rate that was found. So they say nothing of how far
+    /// another search would have come, and no interval over rounds does.
+    pub(crate) searches: u32,
+    pub(crate) rounds_held: u32,
+    /// All rounds did.
+    pub(crate) holds: bool,
+}
+
+impl Searched {
+    /// `does not hold p99 <= 2000 us in 1 of 3 rounds`.
+    pub(crate) fn words(&self, rounds: usize) -> String {
+        let Searched { percentile, bound_us, rounds_held, holds, .. } = self;
+        match holds {
+            true => format!("holds p{percentile} <= {bound_us} us"),
+            false => {
+                let not = rounds - *rounds_held as usize;
+                format!("does not hold p{percentile} <= {bound_us} us in {not} of {rounds} rounds")
+            }
+        }
+    }
 }
 
 impl Case {
     /// What was asked, for people: the id without the target. The same for every target under the same load.
     pub(crate) fn load(&self) -> &str {
         self.id.strip_prefix(&self.target).unwrap_or(&self.id).trim_start()
+    }
+
+    /// Whether its rate comes from a search. Results from before `searched` say it in the name only: `p99<=2000us`.
+    pub(crate) fn rate_was_searched(&self) -> bool {
+        self.searched.is_some() || self.load().contains("<=")
     }
 }
 
@@ -263,10 +299,13 @@ pub(crate) struct Ratio {
     /// Of what: `entries_per_s`, `cpu_us_per_entry`.
     pub(crate) of: String,
     pub(crate) median: f64,
-    /// 95 % by bootstrap over the pairs; `None` with fewer than three.
+    /// 95 % by bootstrap over the pairs; `None` with fewer than three, and where rates were searched.
     pub(crate) low: Option<f64>,
     pub(crate) high: Option<f64>,
     pub(crate) pairs: u32,
+    /// The rates of both were searched, once each: what another search would have found is not in the pairs, so there is no interval.
+    #[serde(default)]
+    pub(crate) searched: bool,
 }
 
 #[cfg(test)]

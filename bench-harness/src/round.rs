@@ -189,3 +189,31 @@ impl Bench<'_> {
 pub(crate) fn mib_per_s(spec: &Spec, entries_per_s: f64) -> f64 {
     entries_per_s * spec.payload_bytes as f64 / f64::from(1 << 20)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::target::Counters;
+
+    /// A closed round of one second with so many entries, each of 100 us.
+    pub(crate) fn played(entries: u32) -> Played {
+        let window = Window { warmup: Duration::ZERO, duration: Duration::from_secs(1) };
+        let (timeline, start) = (Timeline::new(window), Instant::now());
+        let mut recorder = Recorder::new(&timeline, start);
+        for i in 0..entries {
+            let sent = start + window.duration / entries * i;
+            recorder.record(Acked { intended: None, sent, acked: sent + Duration::from_micros(100), entries: 1 });
+        }
+        drop(recorder);
+        let measured = timeline.measured();
+        let usage = Usage { cpu: Duration::from_millis(10), ..Usage::default() };
+        let spent = Spent {
+            entries: measured.entries,
+            seconds: 1.0,
+            usage,
+            counters: Counters::default(),
+            rss_bytes_max: None,
+        };
+        Played { settings: "as it was".into(), measured, spent, checks: Vec::new(), due: None, lag: None }
+    }
+}

@@ -71,18 +71,20 @@ fn row(case: &Case) -> [String; 9] {
 fn verdict(case: &Case) -> String {
     let failed = case.checks.iter().any(|check| !check.ok);
     let words = [(failed, "FAILED"), (case.overloaded, "overloaded")];
-    let mut words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+    let mut words: Vec<String> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect();
+    words.extend(case.searched.as_ref().map(|searched| searched.words(case.rounds.len())));
     // Passes over a whole log have no course that could be steady.
     if matches!(case.spec.kind.as_str(), "durable" | "written") {
-        words.push(&case.steady.verdict);
+        words.push(case.steady.verdict.clone());
     }
     if words.is_empty() { "ok".into() } else { words.join(", ") }
 }
 
 fn ratio(ratio: &Ratio) -> String {
     let bounds = ratio.low.zip(ratio.high).map(|(low, high)| format!(" ({low:.2} to {high:.2})")).unwrap_or_default();
-    let Ratio { case, peer, of, median, pairs, .. } = ratio;
-    format!("  {case}: {median:.2} x {peer}{bounds}, {of}, {pairs} pairs\n")
+    let Ratio { case, peer, of, median, pairs, searched, .. } = ratio;
+    let searched = if *searched { "; rates searched once, so no interval" } else { "" };
+    format!("  {case}: {median:.2} x {peer}{bounds}, {of}, {pairs} pairs{searched}\n")
 }
 
 /// The first column and the last to the left, the others to the right.
@@ -146,6 +148,16 @@ mod tests {
         );
         assert_eq!([1.26, 18.4, 999.0, 1240.0, 2.5e6].map(time_us), ["1.3 us", "18 us", "999 us", "1.24 ms", "2.50 s"]);
         assert_eq!([0.941, 1.5, 13.24].map(percent), ["94.1 %", "150.0 %", "13.2 x"]);
+    }
+
+    #[test]
+    fn a_case_whose_rounds_do_not_keep_the_promise_says_so_in_its_verdict() {
+        let mut case = crate::fixture::outcome().cases.remove(0);
+        assert_eq!(verdict(&case), "steady");
+        case.searched = Some(crate::fixture::searched(false));
+        assert_eq!(verdict(&case), "does not hold p99 <= 2000 us in 1 of 5 rounds, steady");
+        let searched = Ratio { searched: true, low: None, high: None, ..crate::fixture::outcome().ratios.remove(0) };
+        assert!(ratio(&searched).contains("searched once"), "{}", ratio(&searched));
     }
 
     #[test]

@@ -140,12 +140,13 @@ fn words(verdict: CaseVerdict) -> &'static str {
         CaseVerdict::NoDifference => "no difference",
         CaseVerdict::DeviceChanged => "the device changed, the log did not",
         CaseVerdict::TooFewRounds => "too few rounds (three are needed)",
+        CaseVerdict::Searched => "information only: the rate was searched, once on each side",
     }
 }
 
 fn last_line(comparison: &Comparison) -> String {
     let of = |verdict: CaseVerdict| comparison.cases.iter().filter(|case| case.verdict == verdict).count();
-    let all = comparison.cases.len();
+    let all = comparison.cases.iter().filter(|case| case.verdict.is_one()).count();
     let threshold = figures::percent(comparison.thresholds.throughput);
     match comparison.verdict {
         Overall::Worse => format!("worse: {} of {all} cases by more than {threshold}", of(CaseVerdict::Worse)),
@@ -158,9 +159,10 @@ fn last_line(comparison: &Comparison) -> String {
                 "no difference beyond {threshold} in {all} cases that is the log's: in {moved} the device changed"
             ),
         },
-        Overall::NothingToCompare if all == 0 => "nothing to compare: no case is in both".into(),
+        Overall::NothingToCompare if comparison.cases.is_empty() => "nothing to compare: no case is in both".into(),
         Overall::NothingToCompare => {
-            "nothing to compare: no case has three rounds in both. `walrus-bench run` with more rounds gives them"
+            "nothing to compare: no case has three rounds in both at a rate that was not searched. \
+             `walrus-bench run` with more rounds gives them"
                 .into()
         }
     }

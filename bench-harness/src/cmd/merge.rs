@@ -17,7 +17,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::record::Times;
-use crate::result::{Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Steady};
+use crate::result::{
+    Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Searched, Steady,
+};
 use crate::stats::median;
 use crate::{comparison, input, ratios};
 
@@ -149,6 +151,7 @@ fn case(parts: &[&Case]) -> Result<Case> {
         checks: checks(parts),
         lag: lag(parts)?,
         overloaded: parts.iter().any(|part| part.overloaded),
+        searched: searched(parts),
         rounds,
         ..first.clone()
     })
@@ -169,6 +172,17 @@ fn floor(parts: &[&Case], rounds: &[Round]) -> Option<FloorShare> {
     let floor_per_s = median(rounds.iter().filter_map(|round| round.floor_per_s)).unwrap_or(first.floor_per_s);
     let case_per_s = median(floors.iter().map(|floor| floor.case_per_s)).unwrap_or(first.case_per_s);
     Some(FloorShare { name: first.name.clone(), case_per_s, floor_per_s, share })
+}
+
+/// Several runs have looked for the rate several times.
+fn searched(parts: &[&Case]) -> Option<Searched> {
+    let all: Vec<&Searched> = parts.iter().filter_map(|part| part.searched.as_ref()).collect();
+    Some(Searched {
+        searches: all.iter().map(|one| one.searches).sum(),
+        rounds_held: all.iter().map(|one| one.rounds_held).sum(),
+        holds: all.iter().all(|one| one.holds),
+        ..(*all.first()?).clone()
+    })
 }
 
 /// Steady if every part was; else the first word of one that was not.

@@ -123,6 +123,14 @@ impl<'a> View<'a> {
                 "the offered rate was not reached for the whole window: percentiles have no bound",
             );
         }
+        if let Some(searched) = &case.searched {
+            let words = searched.words(case.rounds.len());
+            let title = "the rate was looked for once, by short steps: another search may find another";
+            match searched.holds {
+                true => badge("", "rate searched", &format!("{words}; {title}")),
+                false => badge("bad", "does not hold", &format!("{words}; {title}")),
+            }
+        }
         if !case.steady.steady {
             let word = if case.steady.verdict.starts_with("not steady") { "not steady" } else { &case.steady.verdict };
             badge("warn", word, &case.steady.verdict);

@@ -21,7 +21,7 @@ pub(super) fn write(view: &View<'_>, out: &mut String) {
     }
     out.push_str(
         "<section><h2>Against the others</h2><p class=\"sub\">Ours over theirs, in this run, turn by turn on the same disk; the median \
-         of the pairs and its 95 % interval. A hollow dot has too few pairs for one.</p>",
+         of the pairs and its 95 % interval. A hollow dot has none: too few pairs, or rates that were searched once.</p>",
     );
     for of in kinds {
         let ratios: Vec<&Ratio> = view.outcome.ratios.iter().filter(|ratio| ratio.of == of).collect();
@@ -63,6 +63,7 @@ fn row(view: &View<'_>, ratio: &Ratio, axis: &Axis, out: &mut String) {
     let text = figures::times(ratio.median);
     let words = match interval {
         Some((low, high)) => format!("{} to {} in {} pairs", figures::times(low), figures::times(high), ratio.pairs),
+        None if ratio.searched => format!("{} pairs, at rates that were searched once: no interval", ratio.pairs),
         None => format!("{} pairs: too few for an interval", ratio.pairs),
     };
     let mut strip = Strip::default();

@@ -94,6 +94,7 @@ fn what_makes_a_figure_doubtful_stands_beside_it() {
         "the open loop of the fixture: in the bars, with its plots, in the table"
     );
 
+    outcome.cases[1].searched = Some(fixture::searched(false));
     outcome.noise.noisy = true;
     outcome.smoke = true;
     outcome.release = false;
@@ -103,6 +104,7 @@ fn what_makes_a_figure_doubtful_stands_beside_it() {
     let page = page(&outcome).unwrap();
     assert!(words(&page, "noisy") >= 2 * outcome.cases.len(), "beside every figure");
     assert!(words(&page, "not steady") >= 3 && words(&page, "check failed") >= 3);
+    assert!(words(&page, "does not hold") >= 2 && page.contains("does not hold p99 &lt;= 2000 us in 1 of 5 rounds"));
     assert!(page.contains("fell by 12 %") && page.contains("A smoke run") && page.contains("without optimisations"));
     assert!(page.find("A check failed in 1 case").unwrap() < page.find("Percentage of the device").unwrap());
 }
