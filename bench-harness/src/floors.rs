@@ -40,6 +40,26 @@ const ALIKE: f64 = 0.95;
 const FILE_BYTES: u64 = 256 << 20;
 const FILE_BYTES_SMOKE: u64 = 16 << 20;
 
+/// Bytes of the file that is written over.
+fn file_bytes(smoke: bool) -> u64 {
+    if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES }
+}
+
+/// Why the floors of a case cannot be measured, if so: a write of one is a batch, and the prepared file has to hold it.
+pub(crate) fn refuses(spec: &Spec, smoke: bool) -> Option<String> {
+    let (largest, file) = (FloorKind::beside(spec).into_iter().map(|kind| kind.bytes).max()?, file_bytes(smoke));
+    let more = if smoke { ", without --smoke up to 256 MiB" } else { "" };
+    (largest > file).then(|| {
+        format!(
+            "batch = {} x payload = {} is {} in one write, and the file on which its floor is measured has {}{more}; take smaller batches",
+            spec.batch,
+            spec.payload_bytes,
+            size(largest),
+            size(file)
+        )
+    })
+}
+
 /// A floor: so many bytes a write, so many writes in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FloorKind {
@@ -142,7 +162,7 @@ impl Floors {
     /// Prepares the file in `dir`, and finds out which way to flush is the faster one here: that one is the floor. RWF_DSYNC where they
     /// are alike, for that is how the log writes.
     pub(crate) fn new(dir: &Path, device: &Device, time: Duration, smoke: bool) -> Result<Floors> {
-        let file_bytes = if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES };
+        let file_bytes = file_bytes(smoke);
         let mut prepared = Prepared::new(dir, file_bytes).with_context(|| {
             format!("preparing {} in {} to measure the floor with", size(file_bytes), dir.display())
         })?;
@@ -250,6 +270,20 @@ mod tests {
         assert_eq!(of(large.clone()), ["sequential, 1 MiB writes", "sequential, 64 KiB writes"]);
         assert_eq!(of(Spec { payload_bytes: 1 << 20, ..large }), ["sequential, 1 MiB writes"]);
         assert!(of(Spec { kind: "read".into(), ..spec() }).is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_the_prepared_file_cannot_hold_is_refused_with_both_sizes() {
+        let of = |batch, payload_bytes, kind: &str| Spec { batch, payload_bytes, kind: kind.into(), ..spec() };
+        let large = of(300, 1 << 20, "durable");
+        assert!(
+            refuses(&large, false).unwrap().contains("300 MiB in one write")
+                && refuses(&of(300, 1 << 20, "written"), false).is_none()
+        );
+        let small = of(17, 1 << 20, "durable");
+        assert!(refuses(&small, false).is_none());
+        assert!(refuses(&small, true).unwrap().contains("has 16 MiB, without --smoke up to 256 MiB"));
+        assert!(refuses(&of(256, 1 << 20, "durable"), false).is_none() && refuses(&spec(), true).is_none());
     }
 
     #[test]

@@ -12,8 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
+use crate::Usage;
 use crate::device::Device;
 use crate::floors::{FloorKind, Floors};
 use crate::noise::{Listening, REST, REST_SMOKE};
@@ -68,12 +69,19 @@ impl Session<'_> {
     /// Runs all of it.
     ///
     /// # Errors
-    /// The floor cannot be measured, or the folder cannot be worked in. A target that fails is among the failures.
+    /// Every target refuses every case, as [`Usage`]; the floor cannot be measured, or the folder cannot be worked in. A target that fails is among the failures.
     pub(crate) fn run(&self, progress: &Progress) -> Result<Ran> {
-        progress.say("the floor of the device");
-        let floors = Floors::new(self.folder, self.device, self.plan.floor_time, self.smoke)?;
         let mut notes = Vec::new();
         let (entries, sources) = self.entries(&mut notes);
+        if entries.is_empty() {
+            let why = notes.join("\n  ");
+            return Err(Usage(anyhow!(
+                "no target does any case of this plan, so there is nothing to measure:\n  {why}"
+            ))
+            .into());
+        }
+        progress.say("the floor of the device");
+        let floors = Floors::new(self.folder, self.device, self.plan.floor_time, self.smoke)?;
         let mut ran = Ran { entries, floors, listening: Listening::begin(), notes, failures: Vec::new() };
         self.search_rates(&mut ran, &sources, progress)?;
         let turns = turns(&ran.entries);
@@ -311,6 +319,18 @@ mod tests {
         assert_eq!(ran.failures[1], "broken durable 256B x1thr, round 2: no such device");
         assert_eq!(ran.notes, ["left out of durable 4x256B x1thr: broken: it has no batches"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "logs of rounds are removed");
+    }
+
+    #[test]
+    fn a_plan_that_every_target_refuses_is_an_error_that_says_why() {
+        let plan = Plan::parse("[load]\nbatch = [2, 4]\n").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let kinds: [Box<dyn Kind>; 1] = [Box::new(Broken)];
+        let device = Device::under(dir.path(), None);
+        let session = Session { kinds: &kinds, plan: &plan, folder: dir.path(), device: &device, seed: 1, smoke: true };
+        let error = session.run(&Progress::new()).err().unwrap();
+        assert!(error.is::<Usage>(), "it is the plan that makes no sense");
+        assert!(error.to_string().contains("left out of everything: broken: it has no batches"), "{error}");
     }
 
     #[test]

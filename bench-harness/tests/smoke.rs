@@ -120,6 +120,18 @@ fn what_cannot_be_asked_is_said_with_what_could_be() {
     assert!(usage_error(&["run", "--only", "nothing of this name"]).contains("durable 256B x1thr"));
     assert!(usage_error(&["run", "no/such/plan.toml"]).contains("no/such/plan.toml"));
     assert!(usage_error(&["run", "--seconds=-1"]).contains("seconds"));
+    assert!(usage_error(&["run", "--seconds=1e18"]).contains("3600s"));
+    assert!(usage_error(&["device", "--seconds=0"]).contains("--seconds = 0ns"));
+    let error = of_plan("[load]\nbatch = 300\npayload = \"1MiB\"\n");
+    assert!(error.contains("durable 300x1MiB") && error.contains("256 MiB"), "{error}");
+    // What goes over the network and is read back is done by nobody.
+    std::fs::write(&plan, "[load]\nnetwork = true\nmeasure = \"read\"\n").unwrap();
+    let error = usage_error(&["run", plan_path, "--dir", dir.path().to_str().unwrap()]);
+    assert!(error.contains("nothing to measure"), "{error}");
+    if !cfg!(feature = "peers") {
+        let error = usage_error(&["peers", "--only", "durable 256B x1thr"]);
+        assert!(error.contains("--features peers"), "{error}");
+    }
     std::fs::write(&plan, "[load]\nbatch = 2\n").unwrap();
     assert!(usage_error(&["sweep", plan_path]).contains("axis"));
     assert!(usage_error(&["run", "--io", "fast"]).contains("uring"));

@@ -63,6 +63,10 @@ fn an_impossible_value_is_said_with_its_key() {
         ("duration = \"0s\"", &["duration"]),
         ("rate = \"fast\"", &["rate", "max"]),
         ("rate = 0", &["rate = 0"]),
+        ("rate = 1e-20", &["rate = 0.00000000000000000001", "0.001"]),
+        ("rate = 1e30", &["rate = 1", "nanosecond"]),
+        ("duration = \"1000000000000000000s\"", &["duration = 1000000000000000000s", "3600s"]),
+        ("warmup = \"2000000s\"", &["warmup = 2000000s", "3600s"]),
         ("rate = 100\noutstanding = 2", &["outstanding = 2", "rate"]),
         ("rate = 100\narrivals = \"often\"", &["arrivals", "often"]),
         ("arrivals = \"poisson\"", &["arrivals", "rate"]),
@@ -77,6 +81,15 @@ fn an_impossible_value_is_said_with_its_key() {
         let error = error(&format!("[load]\n{text}\n"));
         assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_floor_that_is_measured_in_no_time_or_for_ever_is_refused() {
+    for time in ["0ms", "0.5ms", "1000000s"] {
+        let error = error(&format!("floor = \"{time}\"\n"));
+        assert!(error.contains("floor = ") && error.contains("1ms to 600s"), "{time}: {error}");
+    }
+    assert!(Plan::parse("floor = \"1ms\"\n").is_ok());
 }
 
 #[test]
