@@ -128,6 +128,10 @@ fn what_cannot_be_asked_is_said_with_what_could_be() {
     std::fs::write(&plan, "[load]\nnetwork = true\nmeasure = \"read\"\n").unwrap();
     let error = usage_error(&["run", plan_path, "--dir", dir.path().to_str().unwrap()]);
     assert!(error.contains("nothing to measure"), "{error}");
+    let out = plan.join("below-a-file");
+    let error = usage_error(&["run", "--dir", dir.path().to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(error.contains("--out") && error.contains("below-a-file"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was begun");
     if !cfg!(feature = "peers") {
         let error = usage_error(&["peers", "--only", "durable 256B x1thr"]);
         assert!(error.contains("--features peers"), "{error}");

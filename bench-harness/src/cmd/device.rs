@@ -70,5 +70,5 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<ExitCode> {
         outcome.device = floors.figures();
         outcome.notes = notes;
     });
-    outcome::tell(&outcome, &[], &common)
+    outcome::tell(&outcome, &[], &common, &mut std::io::stdout())
 }

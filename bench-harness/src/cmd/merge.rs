@@ -10,10 +10,11 @@
 //! A merged result is more rounds of the same cases: loads that ran side by side are not added up.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::record::Times;
@@ -21,7 +22,7 @@ use crate::result::{
     Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Searched, Steady,
 };
 use crate::stats::median;
-use crate::{comparison, input, ratios};
+use crate::{Usage, comparison, input, ratios};
 
 /// Put several results together: histograms added, rounds one after the other
 #[derive(Args)]
@@ -38,6 +39,7 @@ pub(crate) struct Merge {
 impl Merge {
     /// Reads, merges, writes.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<ExitCode> {
+        self.spares_its_inputs().map_err(Usage)?;
         let outcomes = self.runs.iter().map(|path| input::read(path)).collect::<Result<Vec<_>>>()?;
         let json = serde_json::to_string_pretty(&merged(&outcomes)?)?;
         match &self.output {
@@ -47,6 +49,16 @@ impl Merge {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A run cannot be had again: it is not written over by what was made of it, whatever it is called there.
+    fn spares_its_inputs(&self) -> Result<()> {
+        let file = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+        let Some(output) = &self.output else { return Ok(()) };
+        let same = self.runs.iter().find(|run| file(run).is_some() && file(run) == file(output));
+        same.map_or(Ok(()), |run| {
+            Err(anyhow!("{} is one of the results that are merged: name another file with -o", run.display()))
+        })
     }
 }
 
@@ -274,6 +286,24 @@ mod tests {
             "the same samples twice have the same percentiles"
         );
         assert_eq!(Times::of_hdr(&sum.hdr).unwrap().count(), sum.count);
+    }
+
+    #[test]
+    fn a_result_is_not_written_over_by_what_it_is_merged_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, link, new] = ["a.json", "b.json", "link.json", "new.json"].map(|name| dir.path().join(name));
+        let json = serde_json::to_string(&fixture::outcome()).unwrap();
+        [&a, &b].iter().for_each(|path| std::fs::write(path, &json).unwrap());
+        std::os::unix::fs::symlink(&b, &link).unwrap();
+        let merge = |output: &Path| Merge { runs: vec![a.clone(), b.clone()], output: Some(output.to_owned()) };
+        for output in [&a, &link, &dir.path().join("./a.json")] {
+            let error = merge(output).run(&mut Vec::new()).unwrap_err();
+            assert!(error.is::<Usage>() && error.to_string().contains("one of the results"), "{error}");
+        }
+        assert_eq!([&a, &b].map(|path| std::fs::read_to_string(path).unwrap()), [json.clone(), json]);
+        merge(&new).run(&mut Vec::new()).unwrap();
+        assert!(new.exists());
+        merge(&new).run(&mut Vec::new()).unwrap();
     }
 
     #[test]

@@ -80,5 +80,5 @@ pub(crate) fn play(
         outcome.ratios = ratios::of(&[&outcome.cases]);
         outcome.notes = notes;
     });
-    outcome::tell(&outcome, &failures, common)
+    outcome::tell(&outcome, &failures, common, &mut std::io::stdout())
 }
