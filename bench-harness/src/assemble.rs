@@ -6,7 +6,7 @@ use crate::cost::{self, Spent};
 use crate::floors::FloorKind;
 use crate::plan::Slo;
 use crate::record::Times;
-use crate::result::{Case, Check, FloorShare, Round, Searched, Spec, Steady};
+use crate::result::{Case, Check, FloorShare, Lost, Round, Searched, Spec, Steady};
 use crate::round::mib_per_s;
 use crate::search::{holds, kept_up};
 use crate::session::{Entry, PlayedRound};
@@ -14,7 +14,7 @@ use crate::steady::{self, median};
 
 /// The case of an entry that has been played at least once.
 pub(crate) fn case(entry: Entry) -> Case {
-    let Entry { target, case, rounds: played } = entry;
+    let Entry { target, case, rounds: played, failed } = entry;
     let spec = case.spec.clone();
     let floor = FloorKind::of(&spec);
     let rounds: Vec<Round> = played.iter().map(|round| self::round(round, floor, &case.spec)).collect();
@@ -37,12 +37,23 @@ pub(crate) fn case(entry: Entry) -> Case {
         steady: steadiness(&spec, &rounds),
         cost: cost::of_case(&spent, &spec),
         checks: checks(&played),
+        failed_rounds: failed.rounds,
         searched: case.slo.map(|slo| searched(slo, &played)),
         overloaded: played.iter().any(|round| round.played.due.is_some_and(|due| !kept_up(due))),
         // Of the round with the longest tail: a median of timelines is none.
         lag: played.into_iter().filter_map(|round| round.played.lag).max_by(|a, b| a.p99_us.total_cmp(&b.p99_us)),
         rounds,
         spec,
+    }
+}
+
+/// What is told of an entry of which no round was played.
+pub(crate) fn lost(entry: Entry) -> Lost {
+    Lost {
+        id: format!("{} {}", entry.target, entry.case.name()),
+        target: entry.target,
+        failed_rounds: entry.failed.rounds,
+        why: entry.failed.why.unwrap_or_default(),
     }
 }
 
@@ -74,7 +85,7 @@ fn all_times(rounds: &[PlayedRound], of: fn(&PlayedRound) -> &Times) -> Times {
 }
 
 fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
-    let PlayedRound { played, floors_per_s } = round;
+    let PlayedRound { number, played, floors_per_s } = round;
     let measured = &played.measured;
     let times = if measured.response.count() > 0 { &measured.response } else { &measured.service };
     let per_s = |count: u64| count as f64 / measured.seconds;
@@ -82,6 +93,7 @@ fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
     let share =
         floor.zip(floor_per_s).map(|(floor, floor_per_s)| floor.unit_of(spec, per_s(measured.batches)) / floor_per_s);
     Round {
+        number: Some(*number),
         entries: measured.entries,
         batches: measured.batches,
         due: played.due.map(|due| due.due),
@@ -114,9 +126,9 @@ fn share(floor: FloorKind, rounds: &[Round], spec: &Spec) -> Option<FloorShare> 
 /// Each invariant once: with the first round that broke it, or else with the last.
 fn checks(rounds: &[PlayedRound]) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
-    for (number, round) in rounds.iter().enumerate() {
+    for round in rounds {
         for check in &round.played.checks {
-            let told = Check { detail: format!("round {}: {}", number + 1, check.detail), ..check.clone() };
+            let told = Check { detail: format!("round {}: {}", round.number, check.detail), ..check.clone() };
             match checks.iter_mut().find(|known| known.name == check.name) {
                 Some(known) if known.ok => *known = told,
                 Some(_) => {}
@@ -133,16 +145,19 @@ mod tests {
     use crate::load::Due;
     use crate::plan::Plan;
     use crate::round::Played;
+    use crate::session::Failed;
 
     /// A round of one second with so many entries, each of 100 us.
     fn played(entries: u32, floors_per_s: &[f64], is_ok: bool) -> PlayedRound {
         let check = Check { name: "count".into(), ok: is_ok, detail: format!("{entries}") };
         let played = Played { checks: vec![check], ..crate::round::tests::played(entries) };
-        PlayedRound { played, floors_per_s: floors_per_s.to_vec() }
+        PlayedRound { number: 0, played, floors_per_s: floors_per_s.to_vec() }
     }
 
-    fn entry(rounds: Vec<PlayedRound>) -> Entry {
-        Entry { target: "a log".into(), case: Plan::parse("").unwrap().cases.remove(0), rounds }
+    fn entry(mut rounds: Vec<PlayedRound>) -> Entry {
+        rounds.iter_mut().zip(1..).for_each(|(round, number)| round.number = number);
+        let case = Plan::parse("").unwrap().cases.remove(0);
+        Entry { target: "a log".into(), case, rounds, failed: Failed::default() }
     }
 
     #[test]

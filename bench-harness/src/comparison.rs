@@ -35,9 +35,18 @@ pub(crate) struct Comparison {
     /// What makes either result less to be believed.
     pub(crate) warnings: Vec<String>,
     pub(crate) cases: Vec<CaseChange>,
+    /// Cases that A has and B lost: it tried, and nothing of them was measured. That is worse than any figure.
+    pub(crate) lost: Vec<LostCase>,
     pub(crate) only_in_a: Vec<String>,
     pub(crate) only_in_b: Vec<String>,
     pub(crate) verdict: Overall,
+}
+
+/// A case of A that B could not measure.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LostCase {
+    pub(crate) id: String,
+    pub(crate) why: String,
 }
 
 /// A fact that is not the same on both sides.
@@ -95,7 +104,7 @@ impl CaseVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Overall {
-    /// Some case is worse.
+    /// Some case is worse, or lost.
     Worse,
     Better,
     NoDifference,
@@ -112,13 +121,20 @@ pub(crate) fn compare(a: &Outcome, b: &Outcome, thresholds: Thresholds) -> Compa
     let only = |here: &Outcome, there: &Outcome| {
         here.cases.iter().map(|case| case.id.clone()).filter(|id| find(there, id).is_none()).collect()
     };
+    let lost: Vec<LostCase> = (b.lost.iter())
+        .filter(|lost| find(a, &lost.id).is_some())
+        .map(|lost| LostCase { id: lost.id.clone(), why: lost.why.clone() })
+        .collect();
+    let mut only_in_a: Vec<String> = only(a, b);
+    only_in_a.retain(|id| lost.iter().all(|lost| lost.id != *id));
     Comparison {
         thresholds,
         hosts: host_differences(a, b),
         warnings: warnings("A", a).chain(warnings("B", b)).collect(),
-        verdict: overall(&cases),
+        verdict: if lost.is_empty() { overall(&cases) } else { Overall::Worse },
         cases,
-        only_in_a: only(a, b),
+        lost,
+        only_in_a,
         only_in_b: only(b, a),
     }
 }
@@ -181,7 +197,8 @@ fn case_change(a: &Case, b: &Case, thresholds: Thresholds) -> CaseChange {
 }
 
 fn verdict(a: &Case, b: &Case, case: &CaseChange) -> CaseVerdict {
-    if !failed_checks_of_b_only(a, b).is_empty() {
+    let fails = b.failed_rounds > 0 && a.failed_rounds == 0;
+    if fails || !failed_checks_of_b_only(a, b).is_empty() {
         return CaseVerdict::Worse;
     }
     if a.rate_was_searched() {
@@ -229,6 +246,10 @@ fn notes(a: &Case, b: &Case, case: &CaseChange, threshold: f64) -> Vec<String> {
         notes.push("the rounds differ too much among themselves to tell".into());
     }
     for (side, case) in [("A", a), ("B", b)] {
+        if case.failed_rounds > 0 {
+            let all = case.rounds.len() + case.failed_rounds as usize;
+            notes.push(format!("{side}: {} of {all} rounds failed", case.failed_rounds));
+        }
         if case.overloaded {
             notes.push(format!("{side} was overloaded"));
         }

@@ -6,8 +6,8 @@ use crate::host::HostFacts;
 use crate::ratios;
 use crate::record::Times;
 use crate::result::{
-    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Noise, OURS, Outcome, Round, SCHEMA, Searched, Spec,
-    Steady,
+    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Lost, Noise, OURS, Outcome, Round, SCHEMA, Searched,
+    Spec, Steady,
 };
 
 /// A peer of the made-up runs.
@@ -61,6 +61,7 @@ pub(crate) fn outcome() -> Outcome {
         device: device(),
         ratios: ratios::of(&[&cases]),
         cases,
+        lost: Vec::new(),
         notes: vec!["walrus-rust refuses batches above 2,000 entries: left out".into()],
     }
 }
@@ -105,6 +106,8 @@ pub(crate) fn case(target: &str, spec: &Spec, entries_per_s: f64, share: Option<
     let p50_us = 1e6 * f64::from(spec.batch) * f64::from(spec.producers) / entries_per_s;
     let rounds: Vec<Round> =
         (0..ROUNDS).map(|_| round(entries_per_s, p50_us, share, share.map(per_s), &mut chance)).collect();
+    let number = |(round, number)| Round { number: Some(number), ..round };
+    let rounds: Vec<Round> = rounds.into_iter().zip(1..).map(number).collect();
     let service = distribution(p50_us, 1.0, &mut chance);
     let response = distribution(p50_us, if spec.rate_per_s.is_some() { 9.0 } else { 1.0 }, &mut chance);
     Case {
@@ -141,9 +144,20 @@ pub(crate) fn case(target: &str, spec: &Spec, entries_per_s: f64, share: Option<
             detail: "1,644,000 entries".into(),
         }],
         rounds,
+        failed_rounds: 0,
         lag: None,
         overloaded: false,
         searched: None,
+    }
+}
+
+/// A case as it is told when every round of it failed.
+pub(crate) fn lost(case: &Case) -> Lost {
+    Lost {
+        id: case.id.clone(),
+        target: case.target.clone(),
+        failed_rounds: ROUNDS as u32,
+        why: "round 1: no disk".into(),
     }
 }
 
@@ -174,6 +188,7 @@ fn round(entries_per_s: f64, p50_us: f64, share: Option<f64>, floor: Option<f64>
         })
         .collect();
     Round {
+        number: None,
         entries: intervals.iter().map(|interval| interval.entries).sum(),
         batches: intervals.iter().map(|interval| interval.entries).sum(),
         due: None,

@@ -43,6 +43,7 @@ impl Begun {
             noise: Noise::default(),
             device: Vec::new(),
             cases: Vec::new(),
+            lost: Vec::new(),
             ratios: Vec::new(),
             notes: Vec::new(),
         };

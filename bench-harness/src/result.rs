@@ -43,6 +43,9 @@ pub(crate) struct Outcome {
     /// The device alone, as the floors of all rounds say: by name (`4 KiB, depth 1`), the median.
     pub(crate) device: Vec<FloorFigure>,
     pub(crate) cases: Vec<Case>,
+    /// Cases that were begun and of which nothing was measured.
+    #[serde(default)]
+    pub(crate) lost: Vec<Lost>,
     /// Ours against each peer, case by case; empty without peers.
     pub(crate) ratios: Vec<Ratio>,
     /// What a reader should know before he believes a figure.
@@ -124,6 +127,9 @@ pub(crate) struct Case {
     pub(crate) cost: Cost,
     pub(crate) checks: Vec<Check>,
     pub(crate) rounds: Vec<Round>,
+    /// Rounds that came to nothing; they are not among `rounds`.
+    #[serde(default)]
+    pub(crate) failed_rounds: u32,
     pub(crate) lag: Option<Lag>,
     /// The offered rate was not reached for the whole window: percentiles have no bound.
     pub(crate) overloaded: bool,
@@ -172,6 +178,17 @@ impl Case {
     }
 }
 
+/// A case that was begun and of which nothing was measured: every round failed, or no rate was found to play one at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Lost {
+    /// As that of a case.
+    pub(crate) id: String,
+    pub(crate) target: String,
+    pub(crate) failed_rounds: u32,
+    /// What was said first.
+    pub(crate) why: String,
+}
+
 /// A case against the floor that bounds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct FloorShare {
@@ -187,6 +204,9 @@ pub(crate) struct FloorShare {
 /// One turn of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
+    /// From 1; rounds of one number stood beside each other in the run. `None` in results from before there were numbers.
+    #[serde(default)]
+    pub(crate) number: Option<u32>,
     /// Acknowledged within the window.
     pub(crate) entries: u64,
     pub(crate) batches: u64,

@@ -27,6 +27,9 @@ pub(crate) fn render(outcome: &Outcome) -> String {
         .cases
         .iter()
         .flat_map(|case| case.checks.iter().filter(|check| !check.ok).map(move |check| (case, check)));
+    for lost in &outcome.lost {
+        let _ = writeln!(text, "FAILED: {}: nothing was measured: {}", lost.id, lost.why);
+    }
     for (case, check) in broken {
         let _ = writeln!(text, "FAILED: {}: {}: {}", case.id, check.name, check.detail);
     }
@@ -72,12 +75,17 @@ fn verdict(case: &Case) -> String {
     let failed = case.checks.iter().any(|check| !check.ok);
     let words = [(failed, "FAILED"), (case.overloaded, "overloaded")];
     let mut words: Vec<String> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect();
+    words.extend((case.failed_rounds > 0).then(|| failed_rounds(case)));
     words.extend(case.searched.as_ref().map(|searched| searched.words(case.rounds.len())));
     // Passes over a whole log have no course that could be steady.
     if matches!(case.spec.kind.as_str(), "durable" | "written") {
         words.push(case.steady.verdict.clone());
     }
     if words.is_empty() { "ok".into() } else { words.join(", ") }
+}
+
+fn failed_rounds(case: &Case) -> String {
+    format!("{} of {} rounds FAILED", case.failed_rounds, case.rounds.len() + case.failed_rounds as usize)
 }
 
 fn ratio(ratio: &Ratio) -> String {
@@ -158,6 +166,19 @@ mod tests {
         assert_eq!(verdict(&case), "does not hold p99 <= 2000 us in 1 of 5 rounds, steady");
         let searched = Ratio { searched: true, low: None, high: None, ..crate::fixture::outcome().ratios.remove(0) };
         assert!(ratio(&searched).contains("searched once"), "{}", ratio(&searched));
+    }
+
+    #[test]
+    fn rounds_and_cases_that_failed_are_shown() {
+        let mut outcome = crate::fixture::outcome();
+        outcome.cases[0].failed_rounds = 2;
+        outcome.lost = vec![crate::fixture::lost(&outcome.cases[1])];
+        let text = render(&outcome);
+        assert!(text.contains("2 of 7 rounds FAILED, steady"), "{text}");
+        assert!(
+            text.contains(&format!("FAILED: {}: nothing was measured: round 1: no disk", outcome.cases[1].id)),
+            "{text}"
+        );
     }
 
     #[test]

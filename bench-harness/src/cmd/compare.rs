@@ -1,6 +1,6 @@
 //! `compare`: two results, one verdict, one exit code.
 //!
-//! 0 no difference or better, 1 some case is worse, 2 nothing to compare.
+//! 0 no difference or better, 1 some case is worse or lost, 2 nothing to compare.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,8 +19,10 @@ const NOTHING: u8 = 2;
 
 /// Compare two results case by case, and fail if the second is worse
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 no difference or better, 1 some case is worse, 2 nothing to compare\n\n\
-    Example:\n  walrus-bench compare before.json after.html --fail-over 5%")]
+#[command(
+    after_help = "Exit codes: 0 no difference or better, 1 some case is worse or was lost by failure, 2 nothing to compare\n\n\
+    Example:\n  walrus-bench compare before.json after.html --fail-over 5%"
+)]
 pub(crate) struct Compare {
     /// Before: a result, or a report of one
     #[arg(value_name = "A")]
@@ -107,10 +109,13 @@ fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
     }
     for (side, ids) in [("A", &comparison.only_in_a), ("B", &comparison.only_in_b)] {
         for id in ids {
-            writeln!(out, "{id:<width$}  only in {side}")?;
+            writeln!(out, "{id:<width$}  NOT COMPARED: only in {side}")?;
         }
     }
-    writeln!(out, "\n{}", last_line(comparison))?;
+    for lost in &comparison.lost {
+        writeln!(out, "{:<width$}  LOST: A has it, B failed: {}", lost.id, lost.why)?;
+    }
+    writeln!(out, "\n{}{}", last_line(comparison), left_alone(comparison))?;
     Ok(())
 }
 
@@ -144,11 +149,23 @@ fn words(verdict: CaseVerdict) -> &'static str {
     }
 }
 
+/// What the verdict does not speak of, behind it.
+fn left_alone(comparison: &Comparison) -> String {
+    let sides = [("A", comparison.only_in_a.len()), ("B", comparison.only_in_b.len())];
+    let told = sides.iter().filter(|(_, cases)| *cases > 0).map(|(side, cases)| format!("{cases} only in {side}"));
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { String::new() } else { format!("; NOT COMPARED: {}", told.join(", ")) }
+}
+
 fn last_line(comparison: &Comparison) -> String {
     let of = |verdict: CaseVerdict| comparison.cases.iter().filter(|case| case.verdict == verdict).count();
     let all = comparison.cases.iter().filter(|case| case.verdict.is_one()).count();
     let threshold = figures::percent(comparison.thresholds.throughput);
     match comparison.verdict {
+        Overall::Worse if !comparison.lost.is_empty() => {
+            let (lost, worse) = (comparison.lost.len(), of(CaseVerdict::Worse));
+            format!("worse: {lost} cases that A has were lost by failure, and {worse} of {all} others are worse")
+        }
         Overall::Worse => format!("worse: {} of {all} cases by more than {threshold}", of(CaseVerdict::Worse)),
         Overall::Better => {
             format!("better: {} of {all} cases by more than {threshold}, none worse", of(CaseVerdict::Better))
@@ -219,6 +236,27 @@ mod tests {
         let (a, b) = ("/nowhere/a.json".into(), "/nowhere/b.json".into());
         let missing = Compare { a, b, fail_over: 0.05, fail_over_p99: 0.25, json: false };
         assert_eq!(missing.run(&mut Vec::new()).unwrap(), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_case_that_was_lost_by_failure_ends_with_1_and_one_that_was_left_out_is_said_aloud() {
+        let lost = |b: &mut Outcome| {
+            let case = b.cases.remove(0);
+            b.lost = vec![fixture::lost(&case)];
+        };
+        let (code, text) = compared(lost, false);
+        assert_eq!(code, ExitCode::from(1));
+        let last = text.trim_end().lines().last().unwrap();
+        assert!(
+            last.starts_with("worse: 1 cases that A has were lost")
+                && text.contains("LOST: A has it, B failed: round 1"),
+            "{text}"
+        );
+
+        let (code, text) = compared(|b| drop(b.cases.remove(0)), false);
+        assert_eq!(code, ExitCode::SUCCESS, "it may have been left out on purpose");
+        let last = text.trim_end().lines().last().unwrap();
+        assert!(last.starts_with("no difference") && last.ends_with("NOT COMPARED: 1 only in A"), "{text}");
     }
 
     #[test]

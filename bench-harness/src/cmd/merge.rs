@@ -19,7 +19,7 @@ use clap::Args;
 
 use crate::record::Times;
 use crate::result::{
-    Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Searched, Steady,
+    Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Lost, Noise, Outcome, Round, Searched, Steady,
 };
 use crate::stats::median;
 use crate::{Usage, comparison, input, ratios};
@@ -64,6 +64,7 @@ impl Merge {
 
 /// One result of several. The facts that can be only one thing are those of the first; notes say where others differ.
 pub(crate) fn merged(outcomes: &[Outcome]) -> Result<Outcome> {
+    let outcomes = &numbered_on(outcomes)[..];
     let first = outcomes.first().context("there is nothing to merge")?;
     let mut ids: Vec<&str> = Vec::new();
     for case in outcomes.iter().flat_map(|outcome| &outcome.cases) {
@@ -82,11 +83,45 @@ pub(crate) fn merged(outcomes: &[Outcome]) -> Result<Outcome> {
         plan: plans(outcomes),
         noise: noise(outcomes),
         device: device(outcomes),
-        cases: ids.iter().map(|id| case(&of_id(id))).collect::<Result<_>>()?,
+        cases: ids.iter().map(|id| Ok(with_lost(case(&of_id(id))?, outcomes))).collect::<Result<_>>()?,
+        lost: lost(outcomes, &ids),
         ratios: ratios::of(&outcomes.iter().map(|outcome| &outcome.cases[..]).collect::<Vec<_>>()),
         notes: notes(outcomes),
         ..first.clone()
     })
+}
+
+/// Rounds of a result behind those of the one before it: each number stands for one turn of one run, also when they are merged again.
+fn numbered_on(outcomes: &[Outcome]) -> Vec<Outcome> {
+    let mut outcomes = outcomes.to_vec();
+    let mut before = 0;
+    for outcome in &mut outcomes {
+        let numbers = || outcome.cases.iter().flat_map(|case| &case.rounds).filter_map(|round| round.number);
+        let last = before + numbers().max().unwrap_or(0);
+        for round in outcome.cases.iter_mut().flat_map(|case| &mut case.rounds) {
+            round.number = round.number.map(|number| number + before);
+        }
+        before = last;
+    }
+    outcomes
+}
+
+/// Cases of which nothing was measured in any of the results.
+fn lost(outcomes: &[Outcome], measured: &[&str]) -> Vec<Lost> {
+    let mut lost: Vec<Lost> = Vec::new();
+    for one in outcomes.iter().flat_map(|outcome| &outcome.lost).filter(|one| !measured.contains(&one.id.as_str())) {
+        match lost.iter_mut().find(|known| known.id == one.id) {
+            Some(known) => known.failed_rounds += one.failed_rounds,
+            None => lost.push(one.clone()),
+        }
+    }
+    lost
+}
+
+/// With the rounds that failed where nothing of the case was measured.
+fn with_lost(case: Case, outcomes: &[Outcome]) -> Case {
+    let lost = outcomes.iter().flat_map(|outcome| &outcome.lost).filter(|lost| lost.id == case.id);
+    Case { failed_rounds: case.failed_rounds + lost.map(|lost| lost.failed_rounds).sum::<u32>(), ..case }
 }
 
 fn plans(outcomes: &[Outcome]) -> String {
@@ -161,6 +196,7 @@ fn case(parts: &[&Case]) -> Result<Case> {
         steady: steady(parts),
         cost: cost(parts),
         checks: checks(parts),
+        failed_rounds: parts.iter().map(|part| part.failed_rounds).sum(),
         lag: lag(parts)?,
         overloaded: parts.iter().any(|part| part.overloaded),
         searched: searched(parts),
@@ -286,6 +322,32 @@ mod tests {
             "the same samples twice have the same percentiles"
         );
         assert_eq!(Times::of_hdr(&sum.hdr).unwrap().count(), sum.count);
+    }
+
+    #[test]
+    fn failed_rounds_are_added_up_and_a_case_is_lost_only_where_nobody_has_measured_it() {
+        let (mut a, mut b) = (fixture::outcome(), fixture::outcome());
+        let (here, nowhere) = (b.cases.remove(0), b.cases.remove(0));
+        a.cases.remove(1);
+        a.cases[0].failed_rounds = 2;
+        a.lost = vec![fixture::lost(&nowhere)];
+        b.lost = vec![fixture::lost(&here), fixture::lost(&nowhere)];
+        let merged = merged(&[a, b]).unwrap();
+        assert_eq!(merged.cases[0].failed_rounds, 7);
+        let lost: Vec<_> = merged.lost.iter().map(|lost| (&lost.id, lost.failed_rounds)).collect();
+        assert_eq!(lost, [(&nowhere.id, 10)]);
+    }
+
+    #[test]
+    fn rounds_keep_their_partners_when_results_are_merged_twice() {
+        let (mut a, b) = (fixture::outcome(), fixture::outcome());
+        a.cases[1].rounds.remove(0);
+        let pairs = |outcome: &Outcome| outcome.ratios[0].pairs;
+        let once = merged(&[a.clone(), b.clone()]).unwrap();
+        let twice = merged(&[once.clone(), b]).unwrap();
+        assert_eq!((pairs(&once), pairs(&twice)), (9, 14));
+        let numbers: Vec<_> = twice.cases[0].rounds.iter().map(|round| round.number.unwrap()).collect();
+        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
     }
 
     #[test]

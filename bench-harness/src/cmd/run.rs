@@ -62,7 +62,7 @@ pub(crate) fn play(
     let device = begun.device();
     let session = Session { kinds, plan, folder: folder.path(), device: &device, seed: how.seed, smoke: common.smoke };
     let progress = Progress::new();
-    let Ran { entries, floors, listening, mut notes, failures } = session.run(&progress)?;
+    let Ran { entries, lost, floors, listening, mut notes, failures } = session.run(&progress)?;
     progress.finish();
     folder.close().context("removing the folder of the run")?;
     notes.push(format!("the floor at depth 1 is by {}", floors.way()));
@@ -76,6 +76,7 @@ pub(crate) fn play(
     let outcome = begun.end(|outcome| {
         outcome.noise = listening.noise(floors.spread());
         outcome.device = floors.figures();
+        outcome.lost = lost;
         outcome.cases = entries.into_iter().map(assemble::case).collect();
         outcome.ratios = ratios::of(&[&outcome.cases]);
         outcome.notes = notes;

@@ -117,6 +117,26 @@ fn cases_of_one_side_are_listed_and_no_common_case_is_nothing_to_compare() {
 }
 
 #[test]
+fn a_case_that_b_lost_by_failure_and_a_round_that_fails_in_b_only_are_worse() {
+    let lost = changed(|b| {
+        let case = b.cases.remove(0);
+        b.lost = vec![fixture::lost(&case)];
+    });
+    assert_eq!(lost.verdict, Overall::Worse);
+    let expected = LostCase { id: fixture::outcome().cases[0].id.clone(), why: "round 1: no disk".into() };
+    assert_eq!((&lost.lost[..], lost.only_in_a.len()), (&[expected][..], 0));
+
+    let fails = changed(|b| b.cases[0].failed_rounds = 1);
+    assert_eq!(fails.cases[0].verdict, CaseVerdict::Worse);
+    assert_eq!(fails.cases[0].notes, ["B: 1 of 6 rounds failed"]);
+
+    let (mut a, b) = (fixture::outcome(), fixture::outcome());
+    a.cases[0].failed_rounds = 1;
+    a.lost = vec![fixture::lost(&a.cases.remove(1))];
+    assert_eq!(compare(&a, &b, THRESHOLDS).verdict, Overall::NoDifference, "what A lost is no fault of B");
+}
+
+#[test]
 fn host_facts_that_differ_are_named_with_both_values() {
     let moved = changed(|b| b.host.kernel = "6.19.0".into());
     let expected = Difference { fact: "kernel".into(), a: "6.18.1".into(), b: "6.19.0".into() };

@@ -62,6 +62,10 @@ fn warnings(outcome: &Outcome, out: &mut String) {
         (outcome.smoke, "warn", "A smoke run: it shows that all works, not how fast.".to_owned()),
         (noise.noisy, "warn", format!("Noisy: the machine had other things to do ({}).", noises.join(", "))),
     ];
+    for lost in &outcome.lost {
+        let text = format!("Nothing was measured of {}: {}.", lost.id, lost.why);
+        let _ = write!(out, "<p class=\"alert bad\">{}</p>", escape(&text));
+    }
     for (_, class, text) in lines.iter().filter(|(is_so, ..)| *is_so) {
         let _ = write!(out, "<p class=\"alert {class}\">{}</p>", escape(text));
     }

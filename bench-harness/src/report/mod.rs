@@ -116,6 +116,10 @@ impl<'a> View<'a> {
         for check in case.checks.iter().filter(|check| !check.ok) {
             badge("bad", "check failed", &format!("{}: {}", check.name, check.detail));
         }
+        if case.failed_rounds > 0 {
+            let title = format!("{} rounds failed, {} are in the figures", case.failed_rounds, case.rounds.len());
+            badge("bad", "rounds failed", &title);
+        }
         if case.overloaded {
             badge(
                 "bad",
