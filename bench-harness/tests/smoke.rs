@@ -176,10 +176,13 @@ fn an_interrupted_run_removes_its_folder_and_ends_as_interrupted() {
         .unwrap();
     // The first line comes once the folder is there.
     let mut line = String::new();
-    BufReader::new(run.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let mut stderr = BufReader::new(run.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{line}");
     let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    // Until then stderr stays open: the run may have something to say of what is taken away under it.
     assert_eq!(run.wait().unwrap().code(), Some(130));
+    drop(stderr);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
