@@ -35,6 +35,12 @@ impl Device {
         Device { stat: stat.filter(|stat| stat.exists()) }
     }
 
+    /// Whose counters stand in this file.
+    #[cfg(test)]
+    pub(crate) fn of_stat(stat: &Path) -> Device {
+        Device { stat: Some(stat.to_owned()) }
+    }
+
     pub(crate) fn counts(&self) -> Option<DeviceCounts> {
         parse(&std::fs::read_to_string(self.stat.as_ref()?).ok()?)
     }
