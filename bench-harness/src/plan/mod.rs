@@ -31,6 +31,7 @@ use keys::{Axis, Keys, Rate, Size, Time};
 pub(crate) const BUNDLED: &[(&str, &str)] = &[
     ("canonical", include_str!("../../plans/canonical.toml")),
     ("network", include_str!("../../plans/network.toml")),
+    ("network-threads", include_str!("../../plans/network-threads.toml")),
     ("smoke", include_str!("../../plans/smoke.toml")),
     ("sweep", include_str!("../../plans/sweep.toml")),
 ];

@@ -98,6 +98,12 @@ fn the_same_case_twice_is_refused() {
 }
 
 #[test]
+fn the_plan_of_threads_over_the_network_is_one_case_of_64() {
+    let (_, text) = BUNDLED.iter().find(|(name, _)| *name == "network-threads").unwrap();
+    assert_eq!(names(text), ["durable 256B x64thr net"]);
+}
+
+#[test]
 fn the_plan_as_it_was_understood_can_be_run_again_and_is_the_same() {
     for (name, text) in BUNDLED {
         let plan = Plan::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
