@@ -8,7 +8,7 @@
 //! |---|---|
 //! | one batch at a time | its own bytes, written and flushed at depth 1 |
 //! | many lone appends | 4 KiB at depth 1: a share above 1 is entries per floor flush |
-//! | several batches | their own bytes, four writes in flight |
+//! | several batches | their own bytes, pipelined four deep, however many batches are in flight |
 //! | large entries, several | sequential bandwidth, by writes of 1 MiB |
 //! | written, read, open | none: the device need not take part |
 //!
@@ -123,6 +123,15 @@ impl FloorKind {
             false => format!("sequential, {bytes} writes"),
         }
     }
+}
+
+/// What must be said of the floor of a case, beside its name: several batches are held against four writes in flight, not against as many
+/// as there are.
+pub(crate) fn remark(spec: &Spec) -> Option<String> {
+    let in_flight = u64::from(spec.producers) * u64::from(spec.outstanding);
+    let floor = FloorKind::of(spec).filter(|floor| floor.is_durable && floor.depth == PIPELINED_DEPTH)?;
+    (in_flight != u64::from(floor.depth))
+        .then(|| format!("the floor pipelined {} deep; the case has {in_flight} in flight", floor.depth))
 }
 
 /// `4 KiB`, `1 MiB`, `100 B`.
@@ -284,6 +293,13 @@ mod tests {
         assert!(refuses(&small, false).is_none());
         assert!(refuses(&small, true).unwrap().contains("has 16 MiB, without --smoke up to 256 MiB"));
         assert!(refuses(&of(256, 1 << 20, "durable"), false).is_none() && refuses(&spec(), true).is_none());
+    }
+
+    #[test]
+    fn a_floor_of_another_depth_than_the_case_is_said_to_be_one() {
+        let of = |batch, outstanding| remark(&Spec { batch, outstanding, ..spec() });
+        assert_eq!(of(256, 8).unwrap(), "the floor pipelined 4 deep; the case has 8 in flight");
+        assert!(of(256, 4).is_none() && of(256, 1).is_none() && of(1, 1024).is_none());
     }
 
     #[test]

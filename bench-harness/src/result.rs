@@ -6,7 +6,7 @@
 //!             |-- rounds[] -- one turn of it, with the floor that was measured beside that turn
 //!             |-- response, service -- latencies of all rounds; interval log for mergers
 //!             |-- cost, checks, steady, lag
-//!      `-- ratios[] -- peers: pair by pair, with a confidence interval
+//!      `-- ratios[] -- peers: pair by pair, with an interval
 //! ```
 //!
 //! Units stand in the names: `_us` microseconds, `_bytes`, `_per_s` a second of wall clock. What could not be measured is `null`, never 0.
@@ -72,7 +72,7 @@ pub(crate) struct FloorFigure {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) depth: u32,
-    /// Writes that were durable, a second.
+    /// Writes a second: each of them durable when it completes, or of a sequential floor all of them by one flush at the end.
     pub(crate) per_s: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -319,7 +319,7 @@ pub(crate) struct Ratio {
     /// Of what: `entries_per_s`, `cpu_us_per_entry`.
     pub(crate) of: String,
     pub(crate) median: f64,
-    /// 95 % by bootstrap over the pairs; `None` with fewer than three, and where rates were searched.
+    /// Over the pairs: 95 % by bootstrap, of fewer than six pairs their range; `None` with fewer than three, and where rates were searched.
     pub(crate) low: Option<f64>,
     pub(crate) high: Option<f64>,
     pub(crate) pairs: u32,

@@ -2,6 +2,7 @@
 //!
 //! 0 no difference or better, 1 some case is worse or lost, 2 nothing to compare.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use crate::comparison::{CaseChange, CaseVerdict, Change, Comparison, Overall, Th
 use crate::figures;
 use crate::input;
 use crate::result::Outcome;
+use crate::stats::interval_name;
 
 const WORSE: u8 = 1;
 const NOTHING: u8 = 2;
@@ -30,7 +32,7 @@ pub(crate) struct Compare {
     /// After
     #[arg(value_name = "B")]
     b: PathBuf,
-    /// A change is one when its 95 % interval lies beyond this
+    /// A change is one when its interval lies beyond this: 95 %, of fewer than six rounds their range
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = share)]
     fail_over: f64,
     /// The same for the p99 of an open loop, which differs more between runs of one build
@@ -102,7 +104,12 @@ fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
         "{:<width$}  {:>11}  {:>11}  {:<22}  {:>7}  {:>7}  verdict",
-        "case", "A entries/s", "B entries/s", "B/A [95 %]", "p99", "CPU"
+        "case",
+        "A entries/s",
+        "B entries/s",
+        ratio_heading(comparison),
+        "p99",
+        "CPU"
     )?;
     for case in &comparison.cases {
         print_case(case, width, out)?;
@@ -117,6 +124,13 @@ fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
     }
     writeln!(out, "\n{}{}", last_line(comparison), left_alone(comparison))?;
     Ok(())
+}
+
+/// `B/A [range]`: what the intervals are.
+fn ratio_heading(comparison: &Comparison) -> String {
+    let rounds = comparison.cases.iter().filter_map(|case| Some(case.entries_per_s?.ratio.rounds));
+    let names: BTreeSet<&str> = rounds.map(interval_name).collect();
+    format!("B/A [{}]", names.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn print_case(case: &CaseChange, width: usize, out: &mut dyn Write) -> Result<()> {
@@ -221,6 +235,7 @@ mod tests {
         let id = &fixture::outcome().cases[0].id;
         let line = text.lines().find(|line| line.starts_with(id.as_str())).unwrap();
         assert!(line.ends_with("worse") && line.contains("0.900"), "{line}");
+        assert!(text.contains("B/A [range]") && !text.contains("95 %"), "five rounds: {text}");
         assert!(text.trim_end().lines().last().unwrap().starts_with("worse: 1 of"), "{text}");
     }
 

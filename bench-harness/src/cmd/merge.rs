@@ -252,7 +252,8 @@ fn checks(parts: &[&Case]) -> Vec<Check> {
     checks
 }
 
-/// What is per something: the mean, weighed by the entries of each part. The most memory of any.
+/// The means of the parts, weighed by their entries: exact for what is per entry. For what is per second, group or flush it is near the
+/// truth as far as the parts are alike, for a result does not say how many of those there were. The most memory of any.
 fn cost(parts: &[&Case]) -> Cost {
     let mean = |of: fn(&Cost) -> Option<f64>| {
         let (mut sum, mut weight) = (0.0, 0.0);

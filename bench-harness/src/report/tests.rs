@@ -47,6 +47,11 @@ fn every_case_every_host_fact_and_every_note_is_on_the_page() {
         assert!(shown.contains(&escape(&floor.name)), "{}", floor.name);
     }
     assert!(shown.contains("payload = [64, 256, 1024, 4096]"), "the plan");
+    assert!(
+        shown.contains("range ") && !shown.contains("95 % 0") && !shown.contains("95 % 1"),
+        "five rounds have no 95 %"
+    );
+    assert!(shown.contains("the floor pipelined 4 deep; the case has 64 in flight"));
     assert!(elements(&page) > 500);
 }
 
