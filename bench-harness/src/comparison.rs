@@ -8,7 +8,8 @@
 //!
 //! A closed loop is judged by its entries a second. In an open loop those are given, so its p99 counts as well, with its own threshold.
 //! A case that moved with its floor, at the same share of it, has not changed: the device has.
-//! A case whose rate was searched is not judged by its figures: each side looked once, and how far two searches of one log differ is not known.
+//! A case whose rate was searched is not judged by its figures: each side looked once, and how far two searches of one log differ is not
+//! known.
 //!
 //! Knows nothing of: files, how this is printed.
 

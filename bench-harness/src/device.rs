@@ -35,12 +35,6 @@ impl Device {
         Device { stat: stat.filter(|stat| stat.exists()) }
     }
 
-    /// Whose counters stand in this file.
-    #[cfg(test)]
-    pub(crate) fn of_stat(stat: &Path) -> Device {
-        Device { stat: Some(stat.to_owned()) }
-    }
-
     pub(crate) fn counts(&self) -> Option<DeviceCounts> {
         parse(&std::fs::read_to_string(self.stat.as_ref()?).ok()?)
     }
@@ -72,6 +66,13 @@ impl Sub for DeviceCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Device {
+        /// Whose counters stand in this file.
+        pub(crate) fn of_stat(stat: &Path) -> Device {
+            Device { stat: Some(stat.to_owned()) }
+        }
+    }
 
     #[test]
     fn the_kernels_fields_are_taken_by_their_numbers() {

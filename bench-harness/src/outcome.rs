@@ -92,7 +92,8 @@ fn noise(noise: &Noise) -> String {
     format!("noisy: {}", said.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
-/// Shows a result on `out`, and then writes it down where that was asked for: if that fails after all, it has been seen. A broken invariant, or a case that failed, is exit code 1.
+/// Shows a result on `out`, and then writes it down where that was asked for: if that fails after all, it has been seen. A broken
+/// invariant, or a case that failed, is exit code 1.
 pub(crate) fn tell(outcome: &Outcome, failures: &[String], common: &Common, out: &mut dyn Write) -> Result<ExitCode> {
     // Nobody may be there to read it: no reason to leave the files unwritten.
     let shown = show(outcome, common.json, out);

@@ -119,7 +119,8 @@ pub(crate) struct Case {
     pub(crate) mib_per_s: f64,
     /// The headline.
     pub(crate) floor: Option<FloorShare>,
-    /// From the intended time to the acknowledgement, of every batch that was due within the window; in a closed loop the same as `service`.
+    /// From the intended time to the acknowledgement, of every batch that was due within the window; in a closed loop the same as
+    /// `service`.
     pub(crate) response: Option<Latency>,
     /// From the call to the acknowledgement.
     pub(crate) service: Option<Latency>,

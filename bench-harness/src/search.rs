@@ -5,7 +5,8 @@
 //!   then open loops, halving what is open            low ^                 ^ high
 //! ```
 //!
-//! A step holds when something was due in it, the log kept up with the schedule, and the percentile, from the intended times, kept the bound.
+//! A step holds when something was due in it, the log kept up with the schedule, and the percentile, from the intended times, kept the
+//! bound.
 //! The rounds at the rate that was found are held to the same.
 //!
 //! It is looked for once, by short steps: another search of the same log finds another rate, and nobody knows how far from this one.

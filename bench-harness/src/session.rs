@@ -89,7 +89,8 @@ impl Session<'_> {
     /// Runs all of it.
     ///
     /// # Errors
-    /// Every target refuses every case, as [`Usage`]; the floor cannot be measured, or the folder cannot be worked in. A target that fails is among the failures.
+    /// Every target refuses every case, as [`Usage`]; the floor cannot be measured, or the folder cannot be worked in. A target that fails
+    /// is among the failures.
     pub(crate) fn run(&self, progress: &Progress) -> Result<Ran> {
         let mut notes = Vec::new();
         let (entries, sources) = self.entries(&mut notes);

@@ -22,7 +22,8 @@ pub(super) fn write(view: &View<'_>, out: &mut String) {
     }
     out.push_str(
         "<section><h2>Against the others</h2><p class=\"sub\">Ours over theirs, in this run, turn by turn on the same disk; the median \
-         of the pairs and its interval: 95 % by bootstrap, of fewer than six pairs their range. A hollow dot has none: too few pairs, or rates that were searched once.</p>",
+         of the pairs and its interval: 95 % by bootstrap, of fewer than six pairs their range. A hollow dot has \
+         none: too few pairs, or rates that were searched once.</p>",
     );
     for of in kinds {
         let ratios: Vec<&Ratio> = view.outcome.ratios.iter().filter(|ratio| ratio.of == of).collect();
