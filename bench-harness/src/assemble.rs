@@ -4,16 +4,17 @@
 
 use crate::cost::{self, Spent};
 use crate::floors::FloorKind;
+use crate::plan::Slo;
 use crate::record::Times;
-use crate::result::{Case, Check, FloorShare, Round, Spec, Steady};
+use crate::result::{Case, Check, FloorShare, Lost, Round, Searched, Spec, Steady};
 use crate::round::mib_per_s;
-use crate::search::kept_up;
+use crate::search::{holds, kept_up};
 use crate::session::{Entry, PlayedRound};
 use crate::steady::{self, median};
 
 /// The case of an entry that has been played at least once.
 pub(crate) fn case(entry: Entry) -> Case {
-    let Entry { target, case, rounds: played } = entry;
+    let Entry { target, case, rounds: played, failed } = entry;
     let spec = case.spec.clone();
     let floor = FloorKind::of(&spec);
     let rounds: Vec<Round> = played.iter().map(|round| self::round(round, floor, &case.spec)).collect();
@@ -36,11 +37,23 @@ pub(crate) fn case(entry: Entry) -> Case {
         steady: steadiness(&spec, &rounds),
         cost: cost::of_case(&spent, &spec),
         checks: checks(&played),
+        failed_rounds: failed.rounds,
+        searched: case.slo.map(|slo| searched(slo, &played)),
         overloaded: played.iter().any(|round| round.played.due.is_some_and(|due| !kept_up(due))),
         // Of the round with the longest tail: a median of timelines is none.
         lag: played.into_iter().filter_map(|round| round.played.lag).max_by(|a, b| a.p99_us.total_cmp(&b.p99_us)),
         rounds,
         spec,
+    }
+}
+
+/// What is told of an entry of which no round was played.
+pub(crate) fn lost(entry: Entry) -> Lost {
+    Lost {
+        id: format!("{} {}", entry.target, entry.case.name()),
+        target: entry.target,
+        failed_rounds: entry.failed.rounds,
+        why: entry.failed.why.unwrap_or_default(),
     }
 }
 
@@ -52,6 +65,19 @@ fn steadiness(spec: &Spec, rounds: &[Round]) -> Steady {
     steady::of_case(rounds.iter().map(|round| steady::of_round(&round.intervals)).collect())
 }
 
+/// Whether the rounds kept the promise for which the rate was looked for: steps of the search are shorter, and luckier, than rounds.
+fn searched(slo: Slo, rounds: &[PlayedRound]) -> Searched {
+    let (quantile, bound_us) = slo.bound();
+    let rounds_held = rounds.iter().filter(|round| holds(slo, &round.played)).count();
+    Searched {
+        percentile: (quantile * 1000.0).round() / 10.0,
+        bound_us,
+        searches: 1,
+        rounds_held: rounds_held as u32,
+        holds: rounds_held == rounds.len(),
+    }
+}
+
 fn all_times(rounds: &[PlayedRound], of: fn(&PlayedRound) -> &Times) -> Times {
     let mut all = Times::new();
     rounds.iter().for_each(|round| all.add(of(round)));
@@ -59,7 +85,7 @@ fn all_times(rounds: &[PlayedRound], of: fn(&PlayedRound) -> &Times) -> Times {
 }
 
 fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
-    let PlayedRound { played, floors_per_s } = round;
+    let PlayedRound { number, played, floors_per_s } = round;
     let measured = &played.measured;
     let times = if measured.response.count() > 0 { &measured.response } else { &measured.service };
     let per_s = |count: u64| count as f64 / measured.seconds;
@@ -67,8 +93,11 @@ fn round(round: &PlayedRound, floor: Option<FloorKind>, spec: &Spec) -> Round {
     let share =
         floor.zip(floor_per_s).map(|(floor, floor_per_s)| floor.unit_of(spec, per_s(measured.batches)) / floor_per_s);
     Round {
+        number: Some(*number),
         entries: measured.entries,
         batches: measured.batches,
+        due: played.due.map(|due| due.due),
+        unsent: played.due.map(|due| due.due - due.sent),
         seconds: measured.seconds,
         entries_per_s: per_s(measured.entries),
         p50_us: times.quantile_us(0.5),
@@ -97,9 +126,9 @@ fn share(floor: FloorKind, rounds: &[Round], spec: &Spec) -> Option<FloorShare> 
 /// Each invariant once: with the first round that broke it, or else with the last.
 fn checks(rounds: &[PlayedRound]) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
-    for (number, round) in rounds.iter().enumerate() {
+    for round in rounds {
         for check in &round.played.checks {
-            let told = Check { detail: format!("round {}: {}", number + 1, check.detail), ..check.clone() };
+            let told = Check { detail: format!("round {}: {}", round.number, check.detail), ..check.clone() };
             match checks.iter_mut().find(|known| known.name == check.name) {
                 Some(known) if known.ok => *known = told,
                 Some(_) => {}
@@ -112,38 +141,23 @@ fn checks(rounds: &[PlayedRound]) -> Vec<Check> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
-    use crate::cost::Usage;
     use crate::load::Due;
     use crate::plan::Plan;
-    use crate::record::{Acked, Recorder, Timeline, Window};
     use crate::round::Played;
-    use crate::target::Counters;
+    use crate::session::Failed;
 
     /// A round of one second with so many entries, each of 100 us.
     fn played(entries: u32, floors_per_s: &[f64], is_ok: bool) -> PlayedRound {
-        let window = Window { warmup: Duration::ZERO, duration: Duration::from_secs(1) };
-        let (timeline, start) = (Timeline::new(window), Instant::now());
-        let mut recorder = Recorder::new(&timeline, start);
-        for i in 0..entries {
-            let sent = start + window.duration / entries * i;
-            recorder.record(Acked { intended: None, sent, acked: sent + Duration::from_micros(100), entries: 1 });
-        }
-        drop(recorder);
-        let measured = timeline.measured();
-        let usage = Usage { cpu: Duration::from_millis(10), ..Usage::default() };
-        let counters = Counters::default();
-        let spent = Spent { entries: measured.entries, seconds: 1.0, usage, counters, rss_bytes_max: None };
         let check = Check { name: "count".into(), ok: is_ok, detail: format!("{entries}") };
-        let played =
-            Played { settings: "as it was".into(), measured, spent, checks: vec![check], due: None, lag: None };
-        PlayedRound { played, floors_per_s: floors_per_s.to_vec() }
+        let played = Played { checks: vec![check], ..crate::round::tests::played(entries) };
+        PlayedRound { number: 0, played, floors_per_s: floors_per_s.to_vec() }
     }
 
-    fn entry(rounds: Vec<PlayedRound>) -> Entry {
-        Entry { target: "a log".into(), case: Plan::parse("").unwrap().cases.remove(0), rounds }
+    fn entry(mut rounds: Vec<PlayedRound>) -> Entry {
+        rounds.iter_mut().zip(1..).for_each(|(round, number)| round.number = number);
+        let case = Plan::parse("").unwrap().cases.remove(0);
+        Entry { target: "a log".into(), case, rounds, failed: Failed::default() }
     }
 
     #[test]
@@ -183,5 +197,24 @@ mod tests {
         let mut rounds = vec![played(10, &[], true), played(10, &[], true)];
         rounds[1].played.due = Some(Due { due: 100, sent: 50 });
         assert!(case(entry(rounds)).overloaded);
+    }
+
+    #[test]
+    fn a_round_that_does_not_keep_the_promise_is_said_of_the_case_whose_rate_was_looked_for() {
+        let slo = Plan::parse("[load]\nslo = { p99_us = 1000 }\n").unwrap().cases[0].slo;
+        let of = |response_us: [u64; 2]| {
+            let mut entry = entry(response_us.map(|_| played(10, &[], true)).into());
+            entry.case.slo = slo;
+            for (round, us) in entry.rounds.iter_mut().zip(response_us) {
+                round.played.due = Some(Due { due: 10, sent: 10 });
+                (0..10).for_each(|_| round.played.measured.response.record(std::time::Duration::from_micros(us)));
+            }
+            case(entry).searched.unwrap()
+        };
+        let (kept, broken) = (of([800, 900]), of([800, 1100]));
+        assert!(kept.holds && kept.rounds_held == 2 && kept.searches == 1);
+        assert!(!broken.holds && broken.rounds_held == 1);
+        assert_eq!(broken.words(2), "does not hold p99 <= 1000 us in 1 of 2 rounds");
+        assert!(case(entry(vec![played(10, &[], true)])).searched.is_none());
     }
 }

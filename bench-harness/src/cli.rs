@@ -48,7 +48,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// A plan, or the name of one that comes with the program: canonical, network, smoke, sweep
+    /// A plan, or the name of one that comes with the program: canonical, network, network-threads, smoke, sweep
     #[arg(value_name = "PLAN.toml")]
     pub(crate) plan: Option<PathBuf>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
-    /// A plan, or the name of one that comes with the program: canonical, network, smoke, sweep
+    /// A plan, or the name of one that comes with the program: canonical, network, network-threads, smoke, sweep
     #[arg(value_name = "PLAN.toml")]
     pub(crate) plan: PathBuf,
     #[command(flatten)]

@@ -8,6 +8,8 @@
 //!
 //! A closed loop is judged by its entries a second. In an open loop those are given, so its p99 counts as well, with its own threshold.
 //! A case that moved with its floor, at the same share of it, has not changed: the device has.
+//! A case whose rate was searched is not judged by its figures: each side looked once, and how far two searches of one log differ is not
+//! known.
 //!
 //! Knows nothing of: files, how this is printed.
 
@@ -34,9 +36,18 @@ pub(crate) struct Comparison {
     /// What makes either result less to be believed.
     pub(crate) warnings: Vec<String>,
     pub(crate) cases: Vec<CaseChange>,
+    /// Cases that A has and B lost: it tried, and nothing of them was measured. That is worse than any figure.
+    pub(crate) lost: Vec<LostCase>,
     pub(crate) only_in_a: Vec<String>,
     pub(crate) only_in_b: Vec<String>,
     pub(crate) verdict: Overall,
+}
+
+/// A case of A that B could not measure.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LostCase {
+    pub(crate) id: String,
+    pub(crate) why: String,
 }
 
 /// A fact that is not the same on both sides.
@@ -80,16 +91,25 @@ pub(crate) enum CaseVerdict {
     /// The figures moved, and the device alone by as much.
     DeviceChanged,
     TooFewRounds,
+    /// Information only: the rate was looked for, once on each side.
+    Searched,
+}
+
+impl CaseVerdict {
+    /// Whether the figures were judged at all.
+    pub(crate) fn is_one(self) -> bool {
+        !matches!(self, CaseVerdict::TooFewRounds | CaseVerdict::Searched)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Overall {
-    /// Some case is worse.
+    /// Some case is worse, or lost.
     Worse,
     Better,
     NoDifference,
-    /// No case is in both, or none has rounds enough.
+    /// No case is in both, or none can be judged: too few rounds, or a rate that was searched.
     NothingToCompare,
 }
 
@@ -102,13 +122,20 @@ pub(crate) fn compare(a: &Outcome, b: &Outcome, thresholds: Thresholds) -> Compa
     let only = |here: &Outcome, there: &Outcome| {
         here.cases.iter().map(|case| case.id.clone()).filter(|id| find(there, id).is_none()).collect()
     };
+    let lost: Vec<LostCase> = (b.lost.iter())
+        .filter(|lost| find(a, &lost.id).is_some())
+        .map(|lost| LostCase { id: lost.id.clone(), why: lost.why.clone() })
+        .collect();
+    let mut only_in_a: Vec<String> = only(a, b);
+    only_in_a.retain(|id| lost.iter().all(|lost| lost.id != *id));
     Comparison {
         thresholds,
         hosts: host_differences(a, b),
         warnings: warnings("A", a).chain(warnings("B", b)).collect(),
-        verdict: overall(&cases),
+        verdict: if lost.is_empty() { overall(&cases) } else { Overall::Worse },
         cases,
-        only_in_a: only(a, b),
+        lost,
+        only_in_a,
         only_in_b: only(b, a),
     }
 }
@@ -150,6 +177,7 @@ fn case_change(a: &Case, b: &Case, thresholds: Thresholds) -> CaseChange {
         let values = |case: &Case| case.rounds.iter().filter_map(of).collect::<Vec<f64>>();
         let (before, after) = (values(a), values(b));
         let ratio = ratio_of_groups(&before, &after)?;
+        let ratio = if a.rate_was_searched() { Estimate { low: None, high: None, ..ratio } } else { ratio };
         let median = |values: Vec<f64>| crate::stats::median(values).unwrap_or(f64::NAN);
         Some(Change { a: median(before), b: median(after), ratio, verdict: ratio.judge(threshold, better) })
     };
@@ -170,7 +198,14 @@ fn case_change(a: &Case, b: &Case, thresholds: Thresholds) -> CaseChange {
 }
 
 fn verdict(a: &Case, b: &Case, case: &CaseChange) -> CaseVerdict {
-    if !failed_checks_of_b_only(a, b).is_empty() || b.overloaded && !a.overloaded {
+    let fails = b.failed_rounds > 0 && a.failed_rounds == 0;
+    if fails || !failed_checks_of_b_only(a, b).is_empty() {
+        return CaseVerdict::Worse;
+    }
+    if a.rate_was_searched() {
+        return CaseVerdict::Searched;
+    }
+    if b.overloaded && !a.overloaded {
         return CaseVerdict::Worse;
     }
     let Some(throughput) = case.entries_per_s.map(|change| change.verdict) else { return CaseVerdict::TooFewRounds };
@@ -212,8 +247,15 @@ fn notes(a: &Case, b: &Case, case: &CaseChange, threshold: f64) -> Vec<String> {
         notes.push("the rounds differ too much among themselves to tell".into());
     }
     for (side, case) in [("A", a), ("B", b)] {
+        if case.failed_rounds > 0 {
+            let all = case.rounds.len() + case.failed_rounds as usize;
+            notes.push(format!("{side}: {} of {all} rounds failed", case.failed_rounds));
+        }
         if case.overloaded {
             notes.push(format!("{side} was overloaded"));
+        }
+        if let Some(searched) = &case.searched {
+            notes.push(format!("{side}: {}", searched.words(case.rounds.len())));
         }
         if !case.steady.steady {
             notes.push(format!("{side}: {}", case.steady.verdict));
@@ -232,7 +274,7 @@ fn overall(cases: &[CaseChange]) -> Overall {
     let some = |verdict: CaseVerdict| cases.iter().any(|case| case.verdict == verdict);
     match () {
         () if some(CaseVerdict::Worse) => Overall::Worse,
-        () if cases.iter().all(|case| case.verdict == CaseVerdict::TooFewRounds) => Overall::NothingToCompare,
+        () if !cases.iter().any(|case| case.verdict.is_one()) => Overall::NothingToCompare,
         () if some(CaseVerdict::Better) => Overall::Better,
         () => Overall::NoDifference,
     }

@@ -13,16 +13,20 @@ use crate::result::{Cost, Spec};
 use crate::steady::median;
 use crate::target::Counters;
 
-/// A look at everything.
+/// A look at everything. Memory is what was most since the look before it: each look has the kernel begin a new peak, so that of the look
+/// at the end of a window is the window's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     pub(crate) context_switches: u64,
     pub(crate) device: Option<DeviceCounts>,
+    pub(crate) rss_bytes_max: Option<u64>,
 }
 
 impl Usage {
     pub(crate) fn now(device: &Device) -> Usage {
+        let rss_bytes_max = peak_rss_bytes();
+        forget_peak();
         let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
             unreachable!("the kernel knows the one thing it is asked for")
         };
@@ -32,6 +36,7 @@ impl Usage {
             cpu: time(used.user_time()) + time(used.system_time()),
             context_switches: switches as u64,
             device: device.counts(),
+            rss_bytes_max,
         }
     }
 }
@@ -44,19 +49,20 @@ impl Sub for Usage {
             cpu: self.cpu - before.cpu,
             context_switches: self.context_switches - before.context_switches,
             device: self.device.zip(before.device).map(|(after, before)| after - before),
+            rss_bytes_max: self.rss_bytes_max,
         }
     }
 }
 
 /// The most memory that this process has had since [`forget_peak`].
-pub(crate) fn peak_rss_bytes() -> Option<u64> {
+fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// A kernel that does not let it be forgotten tells the peak of the whole run, which is an upper bound.
-pub(crate) fn forget_peak() {
+fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
@@ -67,7 +73,6 @@ pub(crate) struct Spent {
     pub(crate) seconds: f64,
     pub(crate) usage: Usage,
     pub(crate) counters: Counters,
-    pub(crate) rss_bytes_max: Option<u64>,
 }
 
 impl Spent {
@@ -91,7 +96,7 @@ impl Spent {
             device_flushes_per_s: device.map(|device| device.flushes as f64 / seconds),
             entries_per_flush: device.and_then(|device| per(entries as f64, device.flushes)),
             write_amplification: device.and_then(|device| per(device.bytes_written as f64, payload_bytes)),
-            rss_bytes_max: self.rss_bytes_max,
+            rss_bytes_max: usage.rss_bytes_max,
         }
     }
 }
@@ -130,9 +135,13 @@ mod tests {
         Spent {
             entries,
             seconds: 2.0,
-            usage: Usage { cpu: Duration::from_millis(cpu_ms), context_switches: 3 * entries, device: Some(device) },
+            usage: Usage {
+                cpu: Duration::from_millis(cpu_ms),
+                context_switches: 3 * entries,
+                device: Some(device),
+                rss_bytes_max: Some(entries),
+            },
             counters: Counters { groups: Some(entries / 4), flushes: Some(entries / 4), syscalls: None },
-            rss_bytes_max: Some(entries),
         }
     }
 
@@ -164,7 +173,16 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!((Usage::now(&device) - before).device.is_none());
-        forget_peak();
-        assert!(peak_rss_bytes().unwrap() > 1 << 20);
+        assert!(Usage::now(&device).rss_bytes_max.unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn the_memory_of_a_window_is_that_of_the_look_at_its_end() {
+        let with = |rss_bytes_max| Usage { rss_bytes_max, ..Usage::default() };
+        assert_eq!(
+            (with(Some(5)) - with(Some(9))).rss_bytes_max,
+            Some(5),
+            "what was more before the window is none of it"
+        );
     }
 }

@@ -67,6 +67,13 @@ impl Sub for DeviceCounts {
 mod tests {
     use super::*;
 
+    impl Device {
+        /// Whose counters stand in this file.
+        pub(crate) fn of_stat(stat: &Path) -> Device {
+            Device { stat: Some(stat.to_owned()) }
+        }
+    }
+
     #[test]
     fn the_kernels_fields_are_taken_by_their_numbers() {
         let stat = "9326 4767 2265786 7474 10512 10701 2178848 5602 0 3136 13465 6713 40 270024 352 1088 36\n";

@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::device::Device;
 use crate::load::Next;
-use crate::plan::{CasePlan, Plan};
+use crate::plan::{CasePlan, FLOOR_TIME, Plan};
 use crate::round::Bench;
 use crate::target::{self, Kind};
 
@@ -55,7 +55,7 @@ pub(crate) fn by_a_child_that_is_killed(target: &str, case: &CasePlan, folder: &
 fn tell_and_hear(child: &mut std::process::Child, case: &CasePlan) -> Result<u64> {
     let mut stdin = child.stdin.take().expect("it is piped");
     let stdout = child.stdout.take().expect("it is piped");
-    let plan = Plan { floor_time: std::time::Duration::ZERO, cases: vec![case.clone()] }.echo();
+    let plan = Plan { floor_time: FLOOR_TIME, cases: vec![case.clone()] }.echo();
     writeln!(stdin, "{plan}{END}")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;

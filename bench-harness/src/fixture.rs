@@ -6,7 +6,8 @@ use crate::host::HostFacts;
 use crate::ratios;
 use crate::record::Times;
 use crate::result::{
-    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Noise, OURS, Outcome, Round, SCHEMA, Spec, Steady,
+    Case, Check, Cost, FloorFigure, FloorShare, Interval, Lag, Lost, Noise, OURS, Outcome, Round, SCHEMA, Searched,
+    Spec, Steady,
 };
 
 /// A peer of the made-up runs.
@@ -32,9 +33,12 @@ pub(crate) fn outcome() -> Outcome {
         }
     }
     let open = Spec { rate_per_s: Some(50_000.0), arrivals: Some("poisson".into()), ..spec(256, 1, 16) };
-    cases.push(Case { overloaded: true, ..case(OURS, &open, 41_000.0, Some(0.3)) });
+    let mut overloaded = Case { overloaded: true, ..case(OURS, &open, 41_000.0, Some(0.3)) };
+    overloaded.rounds.iter_mut().for_each(|round| (round.due, round.unsent) = (Some(200_000), Some(36_000)));
+    cases.push(overloaded);
     let mirrored = Spec { followers: 2, network: true, outstanding: 64, ..spec(256, 256, 1) };
-    cases.push(Case { lag: Some(lag()), ..case(OURS, &mirrored, 900_000.0, Some(0.5)) });
+    let searched = Some(searched(true));
+    cases.push(Case { lag: Some(lag()), searched, ..case(OURS, &mirrored, 900_000.0, Some(0.5)) });
     Outcome {
         schema: SCHEMA,
         tool: "walrus-bench".into(),
@@ -57,6 +61,7 @@ pub(crate) fn outcome() -> Outcome {
         device: device(),
         ratios: ratios::of(&[&cases]),
         cases,
+        lost: Vec::new(),
         notes: vec!["walrus-rust refuses batches above 2,000 entries: left out".into()],
     }
 }
@@ -101,6 +106,8 @@ pub(crate) fn case(target: &str, spec: &Spec, entries_per_s: f64, share: Option<
     let p50_us = 1e6 * f64::from(spec.batch) * f64::from(spec.producers) / entries_per_s;
     let rounds: Vec<Round> =
         (0..ROUNDS).map(|_| round(entries_per_s, p50_us, share, share.map(per_s), &mut chance)).collect();
+    let number = |(round, number)| Round { number: Some(number), ..round };
+    let rounds: Vec<Round> = rounds.into_iter().zip(1..).map(number).collect();
     let service = distribution(p50_us, 1.0, &mut chance);
     let response = distribution(p50_us, if spec.rate_per_s.is_some() { 9.0 } else { 1.0 }, &mut chance);
     Case {
@@ -137,9 +144,27 @@ pub(crate) fn case(target: &str, spec: &Spec, entries_per_s: f64, share: Option<
             detail: "1,644,000 entries".into(),
         }],
         rounds,
+        failed_rounds: 0,
         lag: None,
         overloaded: false,
+        searched: None,
     }
+}
+
+/// A case as it is told when every round of it failed.
+pub(crate) fn lost(case: &Case) -> Lost {
+    Lost {
+        id: case.id.clone(),
+        target: case.target.clone(),
+        failed_rounds: ROUNDS as u32,
+        why: "round 1: no disk".into(),
+    }
+}
+
+/// A rate that was looked for; its rounds kept the promise, or one of them did not.
+pub(crate) fn searched(holds: bool) -> Searched {
+    let rounds_held = ROUNDS as u32 - u32::from(!holds);
+    Searched { percentile: 99.0, bound_us: 2_000.0, searches: 1, rounds_held, holds }
 }
 
 fn load(spec: &Spec) -> String {
@@ -163,8 +188,11 @@ fn round(entries_per_s: f64, p50_us: f64, share: Option<f64>, floor: Option<f64>
         })
         .collect();
     Round {
+        number: None,
         entries: intervals.iter().map(|interval| interval.entries).sum(),
         batches: intervals.iter().map(|interval| interval.entries).sum(),
+        due: None,
+        unsent: None,
         seconds: SECONDS as f64,
         entries_per_s: entries_per_s * speed,
         p50_us: p50_us / speed,

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | one batch at a time | its own bytes, written and flushed at depth 1 |
 //! | many lone appends | 4 KiB at depth 1: a share above 1 is entries per floor flush |
-//! | several batches | their own bytes, four writes in flight |
+//! | several batches | their own bytes, pipelined four deep, however many batches are in flight |
 //! | large entries, several | sequential bandwidth, by writes of 1 MiB |
 //! | written, read, open | none: the device need not take part |
 //!
@@ -39,6 +39,26 @@ const ALIKE: f64 = 0.95;
 /// The file that is written over: long enough that no cache of a device holds it, and short in a smoke run.
 const FILE_BYTES: u64 = 256 << 20;
 const FILE_BYTES_SMOKE: u64 = 16 << 20;
+
+/// Bytes of the file that is written over.
+fn file_bytes(smoke: bool) -> u64 {
+    if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES }
+}
+
+/// Why the floors of a case cannot be measured, if so: a write of one is a batch, and the prepared file has to hold it.
+pub(crate) fn refuses(spec: &Spec, smoke: bool) -> Option<String> {
+    let (largest, file) = (FloorKind::beside(spec).into_iter().map(|kind| kind.bytes).max()?, file_bytes(smoke));
+    let more = if smoke { ", without --smoke up to 256 MiB" } else { "" };
+    (largest > file).then(|| {
+        format!(
+            "batch = {} x payload = {} is {} in one write, and the file on which its floor is measured has {}{more}; take smaller batches",
+            spec.batch,
+            spec.payload_bytes,
+            size(largest),
+            size(file)
+        )
+    })
+}
 
 /// A floor: so many bytes a write, so many writes in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +125,15 @@ impl FloorKind {
     }
 }
 
+/// What must be said of the floor of a case, beside its name: several batches are held against four writes in flight, not against as many
+/// as there are.
+pub(crate) fn remark(spec: &Spec) -> Option<String> {
+    let in_flight = u64::from(spec.producers) * u64::from(spec.outstanding);
+    let floor = FloorKind::of(spec).filter(|floor| floor.is_durable && floor.depth == PIPELINED_DEPTH)?;
+    (in_flight != u64::from(floor.depth))
+        .then(|| format!("the floor pipelined {} deep; the case has {in_flight} in flight", floor.depth))
+}
+
 /// `4 KiB`, `1 MiB`, `100 B`.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
@@ -142,7 +171,7 @@ impl Floors {
     /// Prepares the file in `dir`, and finds out which way to flush is the faster one here: that one is the floor. RWF_DSYNC where they
     /// are alike, for that is how the log writes.
     pub(crate) fn new(dir: &Path, device: &Device, time: Duration, smoke: bool) -> Result<Floors> {
-        let file_bytes = if smoke { FILE_BYTES_SMOKE } else { FILE_BYTES };
+        let file_bytes = file_bytes(smoke);
         let mut prepared = Prepared::new(dir, file_bytes).with_context(|| {
             format!("preparing {} in {} to measure the floor with", size(file_bytes), dir.display())
         })?;
@@ -250,6 +279,27 @@ mod tests {
         assert_eq!(of(large.clone()), ["sequential, 1 MiB writes", "sequential, 64 KiB writes"]);
         assert_eq!(of(Spec { payload_bytes: 1 << 20, ..large }), ["sequential, 1 MiB writes"]);
         assert!(of(Spec { kind: "read".into(), ..spec() }).is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_the_prepared_file_cannot_hold_is_refused_with_both_sizes() {
+        let of = |batch, payload_bytes, kind: &str| Spec { batch, payload_bytes, kind: kind.into(), ..spec() };
+        let large = of(300, 1 << 20, "durable");
+        assert!(
+            refuses(&large, false).unwrap().contains("300 MiB in one write")
+                && refuses(&of(300, 1 << 20, "written"), false).is_none()
+        );
+        let small = of(17, 1 << 20, "durable");
+        assert!(refuses(&small, false).is_none());
+        assert!(refuses(&small, true).unwrap().contains("has 16 MiB, without --smoke up to 256 MiB"));
+        assert!(refuses(&of(256, 1 << 20, "durable"), false).is_none() && refuses(&spec(), true).is_none());
+    }
+
+    #[test]
+    fn a_floor_of_another_depth_than_the_case_is_said_to_be_one() {
+        let of = |batch, outstanding| remark(&Spec { batch, outstanding, ..spec() });
+        assert_eq!(of(256, 8).unwrap(), "the floor pipelined 4 deep; the case has 8 in flight");
+        assert!(of(256, 4).is_none() && of(256, 1).is_none() && of(1, 1024).is_none());
     }
 
     #[test]

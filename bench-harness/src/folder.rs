@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+/// A signal has come: what fails from now on fails because its folder is taken away.
+static INTERRUPTED_NOW: AtomicBool = AtomicBool::new(false);
 /// What a signal has to remove.
 static NOW: Mutex<Option<PathBuf>> = Mutex::new(None);
 
@@ -21,8 +24,16 @@ pub(crate) fn fresh(dir: &Path) -> Result<TempDir> {
     Ok(made)
 }
 
+/// Leaves the end of an interrupted run to the one that removes its folder: an error that came of that is no news, nor its exit code.
+pub(crate) fn wait_if_interrupted() {
+    while INTERRUPTED_NOW.load(Ordering::Relaxed) {
+        std::thread::park();
+    }
+}
+
 /// Gigabytes are not left behind because somebody had seen enough.
 fn interrupted() {
+    INTERRUPTED_NOW.store(true, Ordering::Relaxed);
     #[cfg(feature = "net")]
     crate::target::net::kill_all();
     let folder = NOW.lock().expect("no holder of this lock panics").take();

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         None => cmd::run::run(&cli.run),
         Some(command) => run(&command),
     };
+    folder::wait_if_interrupted();
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -1,4 +1,6 @@
-//! Ours over each peer, under the same load, pair by pair: a pair is one round of each, which stood next to one another in the run.
+//! Ours over each peer, under the same load, pair by pair: a pair is the same round of each, so both were played in one turn of the run.
+//!
+//! A round that failed on one side makes no pair; those behind it keep their numbers, and their partners.
 //!
 //! A pair never spans two runs. Both may have been faster or slower in one round than in another: their ratio was not.
 //!
@@ -28,14 +30,17 @@ pub(crate) fn of(runs: &[&[Case]]) -> Vec<Ratio> {
 fn one(runs: &[&[Case]], of: &Case, (name, figure): &Figure) -> Option<Ratio> {
     let pairs: Vec<(f64, f64)> = runs.iter().flat_map(|cases| pairs(cases, of, *figure)).collect();
     let ratio = ratio_of_pairs(&pairs)?;
+    let searched = of.rate_was_searched();
+    let shown = |end: Option<f64>| end.filter(|_| !searched);
     Some(Ratio {
         case: of.load().into(),
         peer: of.target.clone(),
         of: (*name).into(),
         median: ratio.value,
-        low: ratio.low,
-        high: ratio.high,
+        low: shown(ratio.low),
+        high: shown(ratio.high),
         pairs: ratio.rounds,
+        searched,
     })
 }
 
@@ -45,8 +50,17 @@ fn pairs(cases: &[Case], of: &Case, figure: fn(&Round) -> Option<f64>) -> Vec<(f
         let case = cases.iter().find(|case| case.target == target && case.load() == of.load());
         case.map_or(&[][..], |case| &case.rounds)
     };
-    let both = rounds(OURS).iter().zip(rounds(&of.target));
-    both.filter_map(|(ours, theirs)| figure(ours).zip(figure(theirs))).collect()
+    let both = partners(rounds(OURS), rounds(&of.target));
+    both.into_iter().filter_map(|(ours, theirs)| figure(ours).zip(figure(theirs))).collect()
+}
+
+/// Rounds of one number. Results from before there were numbers have them in order.
+fn partners<'a>(ours: &'a [Round], theirs: &'a [Round]) -> Vec<(&'a Round, &'a Round)> {
+    if ours.iter().chain(theirs).any(|round| round.number.is_none()) {
+        return ours.iter().zip(theirs).collect();
+    }
+    let partner = |round: &Round| theirs.iter().find(|other| other.number == round.number);
+    ours.iter().filter_map(|round| Some((round, partner(round)?))).collect()
 }
 
 #[cfg(test)]
@@ -75,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_of_rates_that_were_searched_has_no_interval() {
+        let mut cases = fixture::outcome().cases;
+        let load = cases[0].load().to_owned();
+        let same_load = |case: &&mut Case| case.load() == load;
+        cases.iter_mut().filter(same_load).for_each(|case| case.searched = Some(fixture::searched(true)));
+        let (searched, given): (Vec<_>, Vec<_>) = of(&[&cases]).into_iter().partition(|ratio| ratio.case == load);
+        assert!(
+            !searched.is_empty() && searched.iter().all(|ratio| ratio.searched && ratio.low.or(ratio.high).is_none())
+        );
+        assert!(given.iter().all(|ratio| !ratio.searched && ratio.low.is_some()));
+    }
+
+    #[test]
     fn rounds_of_two_runs_are_never_made_a_pair() {
         let (mut one, mut two) = (fixture::outcome().cases, fixture::outcome().cases);
         one.retain(|case| case.target == OURS);
@@ -82,6 +109,27 @@ mod tests {
         assert!(of(&[&one, &two]).is_empty());
         let all = fixture::outcome().cases;
         assert!(of(&[&all, &all]).iter().all(|ratio| ratio.pairs == 10));
+    }
+
+    #[test]
+    fn a_round_that_failed_leaves_its_partner_alone_and_all_others_together() {
+        // The machine was slower from round to round: only rounds of one number have the ratio 2.
+        let slower = |base: f64, case: &mut Case| {
+            for (round, at) in case.rounds.iter_mut().zip(0..) {
+                round.entries_per_s = base / f64::from(1 << at);
+            }
+        };
+        let mut cases = fixture::outcome().cases;
+        slower(200.0, cases.iter_mut().find(|case| case.target == OURS).unwrap());
+        let peer = cases.iter_mut().find(|case| case.target == fixture::PEER).unwrap();
+        slower(100.0, peer);
+        peer.rounds.remove(1);
+        let ratio = of(&[&cases]).remove(0);
+        assert_eq!((ratio.pairs, ratio.median), (4, 2.0));
+        assert_eq!((ratio.low, ratio.high), (Some(2.0), Some(2.0)));
+
+        cases.iter_mut().flat_map(|case| &mut case.rounds).for_each(|round| round.number = None);
+        assert_eq!(of(&[&cases])[0].pairs, 4, "an old result");
     }
 
     #[test]

@@ -5,7 +5,14 @@
 //!   thread: Recorder --local histogram--> at the end of an interval --> Timeline[interval]  --> Latency, Interval
 //! ```
 //!
-//! What is acknowledged before the window or after it is load, and no sample.
+//! Which samples there are, and which entries count, are two questions:
+//!
+//! | | a time is a sample when | an entry counts when |
+//! |---|---|---|
+//! | closed loop | acknowledged within the window | acknowledged within the window |
+//! | open loop | **due** within the window, whenever it was acknowledged, and also if it never was | acknowledged within the window |
+//!
+//! An open loop that took its samples by acknowledgement would leave out the slowest: those under way when the window ends.
 //!
 //! Knows nothing of targets or of how load is made.
 
@@ -133,31 +140,61 @@ impl Window {
     }
 }
 
-/// One interval of a round, of all threads.
+/// What one interval of a round was like.
 #[derive(Clone)]
-struct Slot {
+struct Spans {
     service: Times,
     response: Times,
+}
+
+impl Spans {
+    fn new() -> Spans {
+        Spans { service: Times::new(), response: Times::new() }
+    }
+
+    fn add(&mut self, other: &Spans) {
+        self.service.add(&other.service);
+        self.response.add(&other.response);
+    }
+
+    fn clear(&mut self) {
+        self.service.clear();
+        self.response.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.service.count() == 0 && self.response.count() == 0
+    }
+
+    /// What a caller saw.
+    fn seen(&self) -> &Times {
+        if self.response.count() > 0 { &self.response } else { &self.service }
+    }
+}
+
+/// What was acknowledged.
+#[derive(Clone, Copy, Default)]
+struct Done {
     entries: u64,
     batches: u64,
 }
 
-impl Slot {
-    fn new() -> Slot {
-        Slot { service: Times::new(), response: Times::new(), entries: 0, batches: 0 }
-    }
-
-    fn add(&mut self, other: &Slot) {
-        self.service.add(&other.service);
-        self.response.add(&other.response);
+impl Done {
+    fn add(&mut self, other: Done) {
         self.entries += other.entries;
         self.batches += other.batches;
     }
+}
 
-    fn clear(&mut self) {
-        (self.entries, self.batches) = (0, 0);
-        self.service.clear();
-        self.response.clear();
+/// One interval of a round, of all threads.
+struct Slot {
+    spans: Spans,
+    done: Done,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot { spans: Spans::new(), done: Done::default() }
     }
 }
 
@@ -170,10 +207,12 @@ pub(crate) struct Timeline {
 /// What a round came to, within its window.
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
+    /// Acknowledged within the window.
     pub(crate) entries: u64,
     pub(crate) batches: u64,
     pub(crate) service: Times,
-    /// Empty of a closed loop, where it is the same.
+    /// Empty of a closed loop, where it is the same. Of an open one it has a time of each batch that was due, also of those that were
+    /// never sent: as long as they had waited when they were given up, which is less than they would have taken.
     pub(crate) response: Times,
     pub(crate) intervals: Vec<Interval>,
 }
@@ -184,9 +223,14 @@ impl Timeline {
         Timeline { window, slots: (0..slots.max(1)).map(|_| Mutex::new(Slot::new())).collect() }
     }
 
-    fn add(&self, at: usize, slot: &mut Slot) {
-        self.slots[at].lock().expect("no holder of this lock panics").add(slot);
-        slot.clear();
+    fn with(&self, at: usize, add: impl FnOnce(&mut Slot)) {
+        add(&mut self.slots[at].lock().expect("no holder of this lock panics"));
+    }
+
+    /// The interval in which something was, so long after the start; `None`: not within the window.
+    fn interval_at(&self, since_start: Duration) -> Option<usize> {
+        let inside = since_start.checked_sub(self.window.warmup).filter(|inside| *inside < self.window.duration)?;
+        Some((inside.as_nanos() / self.window.interval().as_nanos()) as usize)
     }
 
     /// Throughput and p99 of the last interval that is over, for the progress bar.
@@ -195,8 +239,7 @@ impl Timeline {
         // The threads hand in an interval when they are past it; the one before the last is whole.
         let at = over.checked_sub(2)?.min(self.slots.len() - 1);
         let slot = self.slots[at].lock().expect("no holder of this lock panics");
-        let times = if slot.response.count() > 0 { &slot.response } else { &slot.service };
-        Some((slot.entries as f64 / self.seconds_of(at), times.quantile_us(0.99)))
+        Some((slot.done.entries as f64 / self.seconds_of(at), slot.spans.seen().quantile_us(0.99)))
     }
 
     fn seconds_of(&self, at: usize) -> f64 {
@@ -210,17 +253,18 @@ impl Timeline {
         let mut intervals = Vec::new();
         for (at, slot) in self.slots.iter().enumerate() {
             let slot = slot.lock().expect("no holder of this lock panics");
-            let times = if slot.response.count() > 0 { &slot.response } else { &slot.service };
+            let times = slot.spans.seen();
             intervals.push(Interval {
                 at_s: (self.window.interval() * at as u32).as_secs_f64(),
                 seconds: self.seconds_of(at),
-                entries: slot.entries,
+                entries: slot.done.entries,
                 p50_us: times.quantile_us(0.5),
                 p99_us: times.quantile_us(0.99),
             });
-            all.add(&slot);
+            all.spans.add(&slot.spans);
+            all.done.add(slot.done);
         }
-        let Slot { service, response, entries, batches } = all;
+        let Slot { spans: Spans { service, response }, done: Done { entries, batches } } = all;
         Measured { seconds: self.window.duration.as_secs_f64(), entries, batches, service, response, intervals }
     }
 }
@@ -229,8 +273,10 @@ impl Timeline {
 pub(crate) struct Recorder<'a> {
     timeline: &'a Timeline,
     start: Instant,
-    at: usize,
-    local: Slot,
+    /// Times, and the interval that they belong to.
+    spans: (usize, Spans),
+    /// Entries, and theirs: where an open loop is late, it is another one.
+    done: (usize, Done),
 }
 
 /// One batch, from when it was meant to go out until it was acknowledged.
@@ -245,38 +291,64 @@ pub(crate) struct Acked {
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(timeline: &'a Timeline, start: Instant) -> Recorder<'a> {
-        Recorder { timeline, start, at: 0, local: Slot::new() }
+        Recorder { timeline, start, spans: (0, Spans::new()), done: (0, Done::default()) }
     }
 
     pub(crate) fn record(&mut self, batch: Acked) {
-        let window = self.timeline.window;
-        let Some(inside) = (batch.acked - self.start).checked_sub(window.warmup) else { return };
-        if inside >= window.duration {
-            return;
+        if let Some(at) = self.timeline.interval_at(batch.acked - self.start) {
+            self.count(at, batch.entries);
         }
-        let at = (inside.as_nanos() / window.interval().as_nanos()) as usize;
-        if at != self.at {
-            self.hand_in();
-            self.at = at;
-        }
-        self.local.service.record(batch.acked - batch.sent);
+        let Some(at) = self.timeline.interval_at(batch.intended.unwrap_or(batch.acked) - self.start) else { return };
+        let spans = self.spans_of(at);
+        spans.service.record(batch.acked - batch.sent);
         if let Some(intended) = batch.intended {
-            self.local.response.record(batch.acked - intended);
+            spans.response.record(batch.acked - intended);
         }
-        self.local.entries += batch.entries;
-        self.local.batches += 1;
     }
 
-    fn hand_in(&mut self) {
-        if self.local.batches > 0 {
-            self.timeline.add(self.at, &mut self.local);
+    /// A batch that was due and had not gone out when it was given up: it would have taken longer than this, and is no less of a sample.
+    pub(crate) fn given_up(&mut self, intended: Instant, given_up: Instant) {
+        if let Some(at) = self.timeline.interval_at(intended - self.start) {
+            self.spans_of(at).response.record(given_up - intended);
+        }
+    }
+
+    fn spans_of(&mut self, at: usize) -> &mut Spans {
+        if at != self.spans.0 {
+            self.hand_in_spans();
+            self.spans.0 = at;
+        }
+        &mut self.spans.1
+    }
+
+    fn count(&mut self, at: usize, entries: u64) {
+        if at != self.done.0 {
+            self.hand_in_done();
+            self.done.0 = at;
+        }
+        self.done.1.add(Done { entries, batches: 1 });
+    }
+
+    fn hand_in_spans(&mut self) {
+        let (at, spans) = &mut self.spans;
+        if !spans.is_empty() {
+            self.timeline.with(*at, |slot| slot.spans.add(spans));
+            spans.clear();
+        }
+    }
+
+    fn hand_in_done(&mut self) {
+        let (at, done) = (self.done.0, std::mem::take(&mut self.done.1));
+        if done.batches > 0 {
+            self.timeline.with(at, |slot| slot.done.add(done));
         }
     }
 }
 
 impl Drop for Recorder<'_> {
     fn drop(&mut self) {
-        self.hand_in();
+        self.hand_in_spans();
+        self.hand_in_done();
     }
 }
 
@@ -343,6 +415,32 @@ mod tests {
         let measured = timeline.measured();
         assert_eq!((measured.batches, measured.entries, measured.service.count()), (3, 6, 3));
         assert_eq!(measured.response.count(), 0);
+    }
+
+    #[test]
+    fn of_an_open_loop_what_was_due_in_the_window_is_a_sample_whenever_it_was_acknowledged() {
+        let window = Window { warmup: 100 * MS, duration: 100 * MS };
+        let (timeline, start) = (Timeline::new(window), Instant::now());
+        let mut recorder = Recorder::new(&timeline, start);
+        // Of the warm-up and acknowledged in the window; of the window; of the window and acknowledged long after it; of no window.
+        for (due_ms, acked_ms) in [(99, 150), (150, 160), (199, 5199), (200, 201)] {
+            let (intended, acked) = (start + due_ms * MS, start + acked_ms * MS);
+            recorder.record(Acked { intended: Some(intended), sent: acked - MS, acked, entries: 2 });
+        }
+        // One that never went out, and one of the warm-up.
+        recorder.given_up(start + 170 * MS, start + 200 * MS);
+        recorder.given_up(start + 90 * MS, start + 200 * MS);
+        drop(recorder);
+        let measured = timeline.measured();
+        let longest_ms = measured.response.quantile_us(1.0) / 1000.0;
+        assert_eq!((measured.response.count(), measured.service.count()), (3, 2));
+        assert!((longest_ms / 5000.0 - 1.0).abs() < 0.01, "{longest_ms}");
+        assert!((measured.response.quantile_us(0.5) / 30_000.0 - 1.0).abs() < 0.01, "as long as it had waited");
+        assert_eq!(
+            (measured.batches, measured.entries),
+            (2, 4),
+            "throughput is what was acknowledged within the window"
+        );
     }
 
     #[test]

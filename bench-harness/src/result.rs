@@ -6,7 +6,7 @@
 //!             |-- rounds[] -- one turn of it, with the floor that was measured beside that turn
 //!             |-- response, service -- latencies of all rounds; interval log for mergers
 //!             |-- cost, checks, steady, lag
-//!      `-- ratios[] -- peers: pair by pair, with a confidence interval
+//!      `-- ratios[] -- peers: pair by pair, with an interval
 //! ```
 //!
 //! Units stand in the names: `_us` microseconds, `_bytes`, `_per_s` a second of wall clock. What could not be measured is `null`, never 0.
@@ -43,6 +43,9 @@ pub(crate) struct Outcome {
     /// The device alone, as the floors of all rounds say: by name (`4 KiB, depth 1`), the median.
     pub(crate) device: Vec<FloorFigure>,
     pub(crate) cases: Vec<Case>,
+    /// Cases that were begun and of which nothing was measured.
+    #[serde(default)]
+    pub(crate) lost: Vec<Lost>,
     /// Ours against each peer, case by case; empty without peers.
     pub(crate) ratios: Vec<Ratio>,
     /// What a reader should know before he believes a figure.
@@ -69,7 +72,7 @@ pub(crate) struct FloorFigure {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) depth: u32,
-    /// Writes that were durable, a second.
+    /// Writes a second: each of them durable when it completes, or of a sequential floor all of them by one flush at the end.
     pub(crate) per_s: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -116,7 +119,8 @@ pub(crate) struct Case {
     pub(crate) mib_per_s: f64,
     /// The headline.
     pub(crate) floor: Option<FloorShare>,
-    /// From the intended time to the acknowledgement; in a closed loop the same as `service`.
+    /// From the intended time to the acknowledgement, of every batch that was due within the window; in a closed loop the same as
+    /// `service`.
     pub(crate) response: Option<Latency>,
     /// From the call to the acknowledgement.
     pub(crate) service: Option<Latency>,
@@ -124,9 +128,43 @@ pub(crate) struct Case {
     pub(crate) cost: Cost,
     pub(crate) checks: Vec<Check>,
     pub(crate) rounds: Vec<Round>,
+    /// Rounds that came to nothing; they are not among `rounds`.
+    #[serde(default)]
+    pub(crate) failed_rounds: u32,
     pub(crate) lag: Option<Lag>,
     /// The offered rate was not reached for the whole window: percentiles have no bound.
     pub(crate) overloaded: bool,
+    /// The offered rate was looked for, not given; `None` where it was given, or where there is none.
+    #[serde(default)]
+    pub(crate) searched: Option<Searched>,
+}
+
+/// How a rate was found, and whether the rounds at it kept the promise for which it was looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Searched {
+    /// 99 is p99, of the response.
+    pub(crate) percentile: f64,
+    pub(crate) bound_us: f64,
+    /// How often it was looked for: once a run, and all rounds of the run are at the rate that was found. So they say nothing of how far
+    /// another search would have come, and no interval over rounds does.
+    pub(crate) searches: u32,
+    pub(crate) rounds_held: u32,
+    /// All rounds did.
+    pub(crate) holds: bool,
+}
+
+impl Searched {
+    /// `does not hold p99 <= 2000 us in 1 of 3 rounds`.
+    pub(crate) fn words(&self, rounds: usize) -> String {
+        let Searched { percentile, bound_us, rounds_held, holds, .. } = self;
+        match holds {
+            true => format!("holds p{percentile} <= {bound_us} us"),
+            false => {
+                let not = rounds - *rounds_held as usize;
+                format!("does not hold p{percentile} <= {bound_us} us in {not} of {rounds} rounds")
+            }
+        }
+    }
 }
 
 impl Case {
@@ -134,6 +172,22 @@ impl Case {
     pub(crate) fn load(&self) -> &str {
         self.id.strip_prefix(&self.target).unwrap_or(&self.id).trim_start()
     }
+
+    /// Whether its rate comes from a search. Results from before `searched` say it in the name only: `p99<=2000us`.
+    pub(crate) fn rate_was_searched(&self) -> bool {
+        self.searched.is_some() || self.load().contains("<=")
+    }
+}
+
+/// A case that was begun and of which nothing was measured: every round failed, or no rate was found to play one at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Lost {
+    /// As that of a case.
+    pub(crate) id: String,
+    pub(crate) target: String,
+    pub(crate) failed_rounds: u32,
+    /// What was said first.
+    pub(crate) why: String,
 }
 
 /// A case against the floor that bounds it.
@@ -151,8 +205,18 @@ pub(crate) struct FloorShare {
 /// One turn of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
+    /// From 1; rounds of one number stood beside each other in the run. `None` in results from before there were numbers.
+    #[serde(default)]
+    pub(crate) number: Option<u32>,
+    /// Acknowledged within the window.
     pub(crate) entries: u64,
     pub(crate) batches: u64,
+    /// Of an open loop: batches that were due within the window. Each of them is a sample of `response`.
+    #[serde(default)]
+    pub(crate) due: Option<u64>,
+    /// Those of them that did not go out within it: they count as having waited until they were given up, at the least.
+    #[serde(default)]
+    pub(crate) unsent: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) entries_per_s: f64,
     pub(crate) p50_us: f64,
@@ -256,10 +320,13 @@ pub(crate) struct Ratio {
     /// Of what: `entries_per_s`, `cpu_us_per_entry`.
     pub(crate) of: String,
     pub(crate) median: f64,
-    /// 95 % by bootstrap over the pairs; `None` with fewer than three.
+    /// Over the pairs: 95 % by bootstrap, of fewer than six pairs their range; `None` with fewer than three, and where rates were searched.
     pub(crate) low: Option<f64>,
     pub(crate) high: Option<f64>,
     pub(crate) pairs: u32,
+    /// The rates of both were searched, once each: what another search would have found is not in the pairs, so there is no interval.
+    #[serde(default)]
+    pub(crate) searched: bool,
 }
 
 #[cfg(test)]

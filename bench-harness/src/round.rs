@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::check::{self, Flushing};
-use crate::cost::{Spent, Usage, forget_peak, peak_rss_bytes};
+use crate::cost::{Spent, Usage};
 use crate::device::Device;
 use crate::fill;
 use crate::load::{Due, Load, Loaded, Milestone, Next};
@@ -56,7 +56,6 @@ impl Bench<'_> {
         folder: &Path,
         tell: &mut dyn FnMut(Option<(f64, f64)>),
     ) -> Result<Played> {
-        forget_peak();
         match case.spec.kind.as_str() {
             "read" => self.play_read(kind, case, folder),
             "open" => self.play_open(kind, case, folder),
@@ -85,7 +84,7 @@ impl Bench<'_> {
             own: target.counters().since(counters),
             device: (self.look() - usage).device.filter(|_| self.counts_flushes),
         };
-        let lag = target.lag();
+        let lag = target.lag(&loaded.window);
         let own_checks = target.checks().context("the target's own checks")?;
         let back = target.read_back().context("reading everything back")?;
         let mut checks = vec![check::all_came_back(loaded.acked.entries, back, target.given_away(), &case.spec)];
@@ -99,7 +98,6 @@ impl Bench<'_> {
             seconds: measured.seconds,
             usage: after.usage - before.usage,
             counters: after.counters.since(before.counters),
-            rss_bytes_max: peak_rss_bytes(),
         };
         Ok(Played { settings, measured, spent, checks, due, lag })
     }
@@ -118,20 +116,26 @@ impl Bench<'_> {
             ensure!(back == first, "{} entries came back at first, {} later", first.entries, back.entries);
             times.push((from, Instant::now()));
         }
-        let played = self.whole_operations(&times, first, usage);
+        let played = whole_operations(&times, first, self.look() - usage);
         target.close().context("closing the log")?;
         Ok(Played { settings, checks: vec![check], ..played })
     }
 
     fn play_open(&self, kind: &dyn Kind, case: &CasePlan, folder: &Path) -> Result<Played> {
         let acked = fill::by_a_child_that_is_killed(&kind.name(), case, folder, self.seed)?;
-        let (start, usage) = (Instant::now(), self.look());
+        self.open_what_was_left(kind, case, folder, acked)
+    }
+
+    /// What it costs ends where its time does: at the first entry. That everything else is there, too, is looked at behind it.
+    fn open_what_was_left(&self, kind: &dyn Kind, case: &CasePlan, folder: &Path, acked: u64) -> Result<Played> {
+        let (usage, start) = (self.look(), Instant::now());
         let target = kind.open(folder, &case.spec).context("opening what the killed process left")?;
         target.read_first().context("the first read after opening")?;
         let times = [(start, Instant::now())];
+        let usage = self.look() - usage;
         let back = target.read_back().context("reading everything back")?;
         let check = check::all_is_there_after_a_kill(acked, back);
-        let played = self.whole_operations(&times, back, usage);
+        let played = whole_operations(&times, back, usage);
         let settings = target.settings();
         target.close().context("closing the log")?;
         Ok(Played { settings, checks: vec![check], ..played })
@@ -158,34 +162,115 @@ impl Bench<'_> {
         Ok(filled)
     }
 
-    /// A round whose samples are a few operations over the whole log.
-    fn whole_operations(&self, times: &[(Instant, Instant)], each: ReadBack, before: Usage) -> Played {
-        let usage = self.look() - before;
-        let (start, end) = (times[0].0, times[times.len() - 1].1);
-        let window = Window { warmup: Duration::ZERO, duration: end - start + Duration::from_nanos(1) };
-        let timeline = Timeline::new(window);
-        let mut recorder = Recorder::new(&timeline, start);
-        for (sent, acked) in times {
-            recorder.record(Acked { intended: None, sent: *sent, acked: *acked, entries: each.entries });
-        }
-        drop(recorder);
-        let measured = timeline.measured();
-        let spent = Spent {
-            entries: measured.entries,
-            seconds: measured.seconds,
-            usage,
-            counters: crate::target::Counters::default(),
-            rss_bytes_max: peak_rss_bytes(),
-        };
-        Played { settings: String::new(), measured, spent, checks: Vec::new(), due: None, lag: None }
-    }
-
     fn look(&self) -> Usage {
         Usage::now(self.device)
     }
 }
 
+/// A round whose samples are a few operations over the whole log.
+fn whole_operations(times: &[(Instant, Instant)], each: ReadBack, usage: Usage) -> Played {
+    let (start, end) = (times[0].0, times[times.len() - 1].1);
+    let window = Window { warmup: Duration::ZERO, duration: end - start + Duration::from_nanos(1) };
+    let timeline = Timeline::new(window);
+    let mut recorder = Recorder::new(&timeline, start);
+    for (sent, acked) in times {
+        recorder.record(Acked { intended: None, sent: *sent, acked: *acked, entries: each.entries });
+    }
+    drop(recorder);
+    let measured = timeline.measured();
+    let spent = Spent {
+        entries: measured.entries,
+        seconds: measured.seconds,
+        usage,
+        counters: crate::target::Counters::default(),
+    };
+    Played { settings: String::new(), measured, spent, checks: Vec::new(), due: None, lag: None }
+}
+
 /// The bytes of payload a second of a round.
 pub(crate) fn mib_per_s(spec: &Spec, entries_per_s: f64) -> f64 {
     entries_per_s * spec.payload_bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::target::Counters;
+
+    /// A closed round of one second with so many entries, each of 100 us.
+    pub(crate) fn played(entries: u32) -> Played {
+        let window = Window { warmup: Duration::ZERO, duration: Duration::from_secs(1) };
+        let (timeline, start) = (Timeline::new(window), Instant::now());
+        let mut recorder = Recorder::new(&timeline, start);
+        for i in 0..entries {
+            let sent = start + window.duration / entries * i;
+            recorder.record(Acked { intended: None, sent, acked: sent + Duration::from_micros(100), entries: 1 });
+        }
+        drop(recorder);
+        let measured = timeline.measured();
+        let usage = Usage { cpu: Duration::from_millis(10), ..Usage::default() };
+        let spent = Spent { entries: measured.entries, seconds: 1.0, usage, counters: Counters::default() };
+        Played { settings: "as it was".into(), measured, spent, checks: Vec::new(), due: None, lag: None }
+    }
+
+    /// A log whose opening and whose first read write so often to the device, and whose reading back does it a thousand times.
+    struct Writes(std::path::PathBuf);
+
+    impl Writes {
+        fn writes(&self, more: u64) -> Result<()> {
+            let before = Device::of_stat(&self.0).counts().context("the counts")?.writes;
+            Ok(std::fs::write(&self.0, format!("0 0 0 0 {} 0 0", before + more))?)
+        }
+    }
+
+    impl Kind for Writes {
+        fn name(&self) -> String {
+            "writes".into()
+        }
+
+        fn refuses(&self, _: &Spec) -> Option<String> {
+            None
+        }
+
+        fn open(&self, _: &Path, _: &Spec) -> Result<Box<dyn Target>> {
+            self.writes(3)?;
+            Ok(Box::new(Writes(self.0.clone())))
+        }
+    }
+
+    impl Target for Writes {
+        fn settings(&self) -> String {
+            String::new()
+        }
+
+        fn producer(&self, _: u32) -> Result<Box<dyn crate::target::Producer + '_>> {
+            anyhow::bail!("nobody appends")
+        }
+
+        fn read_first(&self) -> Result<()> {
+            self.writes(4)
+        }
+
+        fn read_back(&self) -> Result<ReadBack> {
+            self.writes(1000)?;
+            Ok(ReadBack { entries: 5, payload_bytes: 0 })
+        }
+
+        fn close(self: Box<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_an_opening_costs_ends_with_its_first_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let stat = dir.path().join("stat");
+        std::fs::write(&stat, "0 0 0 0 100 0 0").unwrap();
+        let device = Device::of_stat(&stat);
+        let bench = Bench { device: &device, counts_flushes: false, seed: 1 };
+        let case = crate::plan::Plan::parse("[load]\nmeasure = \"open\"\n").unwrap().cases.remove(0);
+        let played = bench.open_what_was_left(&Writes(stat.clone()), &case, dir.path(), 5).unwrap();
+        assert_eq!(played.spent.usage.device.unwrap().writes, 7);
+        assert!(played.checks[0].ok && device.counts().unwrap().writes == 1107, "and everything was read back");
+    }
 }

@@ -5,7 +5,11 @@
 //!   then open loops, halving what is open            low ^                 ^ high
 //! ```
 //!
-//! A step holds when the log kept up with the schedule and the percentile, from the intended times, kept the bound.
+//! A step holds when something was due in it, the log kept up with the schedule, and the percentile, from the intended times, kept the
+//! bound.
+//! The rounds at the rate that was found are held to the same.
+//!
+//! It is looked for once, by short steps: another search of the same log finds another rate, and nobody knows how far from this one.
 //!
 //! Knows nothing of targets: a step is a function.
 
@@ -30,10 +34,17 @@ pub(crate) fn kept_up(due: Due) -> bool {
     due.sent as f64 >= due.due as f64 * KEPT_UP
 }
 
+/// Whether a promise was kept: by something, for where nothing was due nothing was late.
+pub(crate) fn holds(slo: Slo, played: &Played) -> bool {
+    let (quantile, bound_us) = slo.bound();
+    let is_kept = |due: Due| due.due > 0 && kept_up(due) && played.measured.response.quantile_us(quantile) <= bound_us;
+    played.due.is_some_and(is_kept)
+}
+
 /// Looks for it with steps of a third of the case's time.
 ///
 /// # Errors
-/// A step failed, or not even the slowest one holds.
+/// A step failed, the log answered nothing, or not even the slowest step holds.
 pub(crate) fn highest_rate(
     case: &CasePlan,
     slo: Slo,
@@ -48,12 +59,16 @@ pub(crate) fn highest_rate(
     };
     tell("how fast it goes at all");
     let fastest = step(None)?.measured;
+    ensure!(
+        fastest.batches > 0,
+        "no batch was answered within {duration:?}: there is no rate from which to look for one that holds"
+    );
     let fastest = fastest.batches as f64 / fastest.seconds;
-    let (quantile, bound_us) = slo.bound();
+    let (quantile, _) = slo.bound();
     bisect(fastest, |rate_per_s| {
         let played = step(Some(rate_per_s))?;
         let us = played.measured.response.quantile_us(quantile);
-        let holds = played.due.is_some_and(kept_up) && us <= bound_us;
+        let holds = holds(slo, &played);
         tell(&format!("at {rate_per_s:.0}/s it was {us:.0} us: {}", if holds { "holds" } else { "does not hold" }));
         Ok(holds)
     })
@@ -75,6 +90,7 @@ fn bisect(fastest: f64, mut holds: impl FnMut(f64) -> Result<bool>) -> Result<f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
 
     #[test]
     fn the_rate_where_it_ceases_to_hold_is_found_within_a_hundredth() {
@@ -88,6 +104,29 @@ mod tests {
     fn a_bound_that_nothing_holds_and_a_step_that_fails_are_errors() {
         assert!(bisect(1000.0, |_| Ok(false)).unwrap_err().to_string().contains("not even 8 batches"));
         assert!(bisect(1000.0, |_| anyhow::bail!("no disk")).is_err());
+    }
+
+    fn played(batches: u32, response_us: u64, due: Option<Due>) -> Played {
+        let mut played = crate::round::tests::played(batches);
+        (0..batches).for_each(|_| played.measured.response.record(Duration::from_micros(response_us)));
+        played.due = due;
+        played
+    }
+
+    #[test]
+    fn a_log_that_answers_nothing_at_all_is_an_error_of_its_case() {
+        let case = Plan::parse("[load]\nslo = { p99_us = 1000 }\n").unwrap().cases.remove(0);
+        let nothing = |_: &CasePlan| Ok(played(0, 0, None));
+        let error = highest_rate(&case, case.slo.unwrap(), nothing, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("no batch was answered"), "{error}");
+    }
+
+    #[test]
+    fn a_promise_is_kept_only_where_something_was_due() {
+        let slo = Plan::parse("[load]\nslo = { p99_us = 1000 }\n").unwrap().cases[0].slo.unwrap();
+        let holds = |us, due, sent| holds(slo, &played(10, us, Some(Due { due, sent })));
+        assert!(holds(900, 10, 10) && !holds(1100, 10, 10) && !holds(900, 10, 5));
+        assert!(!holds(900, 0, 0));
     }
 
     #[test]

@@ -12,33 +12,54 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
+use crate::Usage;
 use crate::device::Device;
 use crate::floors::{FloorKind, Floors};
 use crate::noise::{Listening, REST, REST_SMOKE};
 use crate::plan::{CasePlan, Plan};
 use crate::progress::Progress;
+use crate::result::Lost;
 use crate::round::{Bench, Played};
-use crate::search;
 use crate::target::Kind;
+use crate::{assemble, search};
 
 /// A case of one target, and its rounds so far.
 pub(crate) struct Entry {
     pub(crate) target: String,
     pub(crate) case: CasePlan,
     pub(crate) rounds: Vec<PlayedRound>,
+    pub(crate) failed: Failed,
+}
+
+/// Rounds of a case that came to nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failed {
+    pub(crate) rounds: u32,
+    /// What was said of the first; also of the search for a rate, without which no round is played.
+    pub(crate) why: Option<String>,
+}
+
+impl Entry {
+    fn new(target: String, case: CasePlan) -> Entry {
+        Entry { target, case, rounds: Vec::new(), failed: Failed::default() }
+    }
 }
 
 /// A round, and its floor just before and just after it, in writes a second.
 pub(crate) struct PlayedRound {
+    /// From 1, in the order of the run. One that failed leaves a gap.
+    pub(crate) number: u32,
     pub(crate) played: Played,
     pub(crate) floors_per_s: Vec<f64>,
 }
 
 /// What came of everything.
 pub(crate) struct Ran {
+    /// Those of which at least one round was played.
     pub(crate) entries: Vec<Entry>,
+    pub(crate) lost: Vec<Lost>,
     pub(crate) floors: Floors,
     pub(crate) listening: Listening,
     pub(crate) notes: Vec<String>,
@@ -68,13 +89,22 @@ impl Session<'_> {
     /// Runs all of it.
     ///
     /// # Errors
-    /// The floor cannot be measured, or the folder cannot be worked in. A target that fails is among the failures.
+    /// Every target refuses every case, as [`Usage`]; the floor cannot be measured, or the folder cannot be worked in. A target that fails
+    /// is among the failures.
     pub(crate) fn run(&self, progress: &Progress) -> Result<Ran> {
-        progress.say("the floor of the device");
-        let floors = Floors::new(self.folder, self.device, self.plan.floor_time, self.smoke)?;
         let mut notes = Vec::new();
         let (entries, sources) = self.entries(&mut notes);
-        let mut ran = Ran { entries, floors, listening: Listening::begin(), notes, failures: Vec::new() };
+        if entries.is_empty() {
+            let why = notes.join("\n  ");
+            return Err(Usage(anyhow!(
+                "no target does any case of this plan, so there is nothing to measure:\n  {why}"
+            ))
+            .into());
+        }
+        progress.say("the floor of the device");
+        let floors = Floors::new(self.folder, self.device, self.plan.floor_time, self.smoke)?;
+        let mut ran =
+            Ran { entries, lost: Vec::new(), floors, listening: Listening::begin(), notes, failures: Vec::new() };
         self.search_rates(&mut ran, &sources, progress)?;
         let turns = turns(&ran.entries);
         progress.length(turns.len());
@@ -86,7 +116,8 @@ impl Session<'_> {
         }
         let between = self.between(&mut ran, before, None)?;
         close_round(&mut ran, before, &between);
-        ran.entries.retain(|entry| !entry.rounds.is_empty());
+        let (played, lost): (Vec<_>, Vec<_>) = ran.entries.into_iter().partition(|entry| !entry.rounds.is_empty());
+        (ran.entries, ran.lost) = (played, lost.into_iter().map(assemble::lost).collect());
         Ok(ran)
     }
 
@@ -102,7 +133,7 @@ impl Session<'_> {
                 match kind.refuses(&case.spec) {
                     Some(reason) => refusals.push((target, reason)),
                     None => {
-                        entries.push(Entry { target, case: case.clone(), rounds: Vec::new() });
+                        entries.push(Entry::new(target, case.clone()));
                         sources.push(source);
                     }
                 }
@@ -128,7 +159,10 @@ impl Session<'_> {
             let mut tell = |text: &str| progress.say(&format!("{name}: {text}"));
             match search::highest_rate(&case, slo, play, &mut tell) {
                 Ok(rate_per_s) => ran.entries[at].case.spec.rate_per_s = Some(rate_per_s),
-                Err(error) => ran.failures.push(format!("{name}: {error:#}")),
+                Err(error) => {
+                    ran.entries[at].failed.why = Some(format!("no rate was found: {error:#}"));
+                    ran.failures.push(format!("{name}: {error:#}"));
+                }
             }
         }
         let found = |entry: &Entry| entry.case.slo.is_none() || entry.case.spec.rate_per_s.is_some();
@@ -158,11 +192,14 @@ impl Session<'_> {
             Ok(played) => {
                 progress.end(&played);
                 let floor = FloorKind::of(&entry.case.spec).and_then(|floor| before.get(&floor).copied());
-                entry.rounds.push(PlayedRound { played, floors_per_s: floor.into_iter().collect() });
+                let floors_per_s = floor.into_iter().collect();
+                entry.rounds.push(PlayedRound { number: turn.round + 1, played, floors_per_s });
                 Ok(Some(turn.entry))
             }
             Err(error) => {
                 progress.failed(&error);
+                entry.failed.rounds += 1;
+                entry.failed.why.get_or_insert_with(|| format!("round {}: {error:#}", turn.round + 1));
                 ran.failures.push(format!("{name}, round {}: {error:#}", turn.round + 1));
                 Ok(None)
             }
@@ -308,9 +345,58 @@ mod tests {
         }
         assert!(ran.entries.iter().all(|entry| entry.rounds.len() == 2));
         assert_eq!(ran.failures.len(), 2);
+        let lost: Vec<_> =
+            ran.lost.iter().map(|lost| (lost.id.as_str(), lost.failed_rounds, lost.why.as_str())).collect();
+        assert_eq!(lost, [("broken durable 256B x1thr", 2, "round 1: no such device")]);
         assert_eq!(ran.failures[1], "broken durable 256B x1thr, round 2: no such device");
         assert_eq!(ran.notes, ["left out of durable 4x256B x1thr: broken: it has no batches"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "logs of rounds are removed");
+    }
+
+    /// Ours, but for the first time that it is opened.
+    struct Flaky(std::sync::atomic::AtomicBool);
+
+    impl Kind for Flaky {
+        fn name(&self) -> String {
+            "flaky".into()
+        }
+
+        fn refuses(&self, _: &crate::result::Spec) -> Option<String> {
+            None
+        }
+
+        fn open(&self, folder: &Path, spec: &crate::result::Spec) -> Result<Box<dyn crate::target::Target>> {
+            let was_opened = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+            anyhow::ensure!(was_opened, "not yet");
+            crate::target::ours::Ours { fills_before: false }.open(folder, spec)
+        }
+    }
+
+    #[test]
+    fn a_round_that_fails_is_counted_and_those_behind_it_keep_their_numbers() {
+        let text = "floor = \"5ms\"\n[load]\nduration = \"20ms\"\nwarmup = \"0s\"\nrounds = 3\n";
+        let plan = Plan::parse(text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let kinds: [Box<dyn Kind>; 1] = [Box::new(Flaky(false.into()))];
+        let device = Device::under(dir.path(), None);
+        let session = Session { kinds: &kinds, plan: &plan, folder: dir.path(), device: &device, seed: 1, smoke: true };
+        let ran = session.run(&Progress::new()).unwrap();
+        let case = assemble::case(ran.entries.into_iter().next().unwrap());
+        assert_eq!(case.failed_rounds, 1);
+        assert_eq!(case.rounds.iter().map(|round| round.number).collect::<Vec<_>>(), [Some(2), Some(3)]);
+        assert!(ran.lost.is_empty());
+    }
+
+    #[test]
+    fn a_plan_that_every_target_refuses_is_an_error_that_says_why() {
+        let plan = Plan::parse("[load]\nbatch = [2, 4]\n").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let kinds: [Box<dyn Kind>; 1] = [Box::new(Broken)];
+        let device = Device::under(dir.path(), None);
+        let session = Session { kinds: &kinds, plan: &plan, folder: dir.path(), device: &device, seed: 1, smoke: true };
+        let error = session.run(&Progress::new()).err().unwrap();
+        assert!(error.is::<Usage>(), "it is the plan that makes no sense");
+        assert!(error.to_string().contains("left out of everything: broken: it has no batches"), "{error}");
     }
 
     #[test]
@@ -327,8 +413,7 @@ mod tests {
     #[test]
     fn rounds_are_interleaved_and_targets_take_turns_in_beginning() {
         let case = |text: &str| Plan::parse(text).unwrap().cases.remove(0);
-        let entry =
-            |target: &str, case: &CasePlan| Entry { target: target.into(), case: case.clone(), rounds: Vec::new() };
+        let entry = |target: &str, case: &CasePlan| Entry::new(target.into(), case.clone());
         let (one, two) = (case("[load]\nrounds = 3"), case("[load]\nrounds = 2\nbatch = 4"));
         let entries = [entry("a", &one), entry("b", &one), entry("a", &two)];
         let got: Vec<_> = turns(&entries).iter().map(|turn| (turn.round, turn.entry)).collect();

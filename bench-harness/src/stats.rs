@@ -6,7 +6,11 @@
 //! ```
 //!
 //! The interval is a bootstrap: draw as many rounds with replacement as there are, take the median, two thousand times; 95 % of what came.
-//! It has a fixed seed: the same rounds always give the same words. With three to five rounds it is about the range of what was seen.
+//! It has a fixed seed: the same rounds always give the same words.
+//!
+//! With fewer than six rounds it is no 95 % interval, and is not called one. Of pairs it is then the range of what was seen, lowest to
+//! highest, for a draw of one round again and again is not rare enough to be cut off; of three that holds the true median three times of
+//! four. Of two groups of four or five it lies within their range.
 //!
 //! Knows nothing of: cases, files.
 
@@ -15,6 +19,9 @@ use serde::Serialize;
 /// Fewer rounds than this say nothing about chance.
 pub(crate) const ROUNDS_MIN: usize = 3;
 
+/// From so many rounds on, the interval is what 95 % means.
+const ROUNDS_FOR_95: u32 = 6;
+
 const DRAWS: usize = 2_000;
 const SEED: u64 = 0x5EED_0F00_BE7C_4E55;
 
@@ -22,7 +29,7 @@ const SEED: u64 = 0x5EED_0F00_BE7C_4E55;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Estimate {
     pub(crate) value: f64,
-    /// 95 %, both ends; `None` with fewer than three rounds.
+    /// Both ends, of what [`interval_name`] says; `None` with fewer than three rounds.
     pub(crate) low: Option<f64>,
     pub(crate) high: Option<f64>,
     /// Rounds, of the side that has fewer.
@@ -41,6 +48,11 @@ pub(crate) enum Verdict {
     TooFewRounds,
 }
 
+/// What the interval over so many rounds is.
+pub(crate) fn interval_name(rounds: u32) -> &'static str {
+    if rounds < ROUNDS_FOR_95 { "range" } else { "95 %" }
+}
+
 /// Which way is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Better {
@@ -55,7 +67,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     median_of_sorted(&sorted)
 }
 
-/// The median of `ours / theirs` over pairs that were measured one right after the other.
+/// The median of `ours / theirs` over pairs of the same round.
 pub(crate) fn ratio_of_pairs(pairs: &[(f64, f64)]) -> Option<Estimate> {
     let ratios: Vec<f64> = pairs.iter().filter(|pair| is_ratio(**pair)).map(|(ours, theirs)| ours / theirs).collect();
     let value = median(ratios.iter().copied())?;
@@ -169,6 +181,17 @@ mod tests {
         assert_eq!((ratio.value, ratio.low, ratio.high), (0.5, None, None));
         assert_eq!(ratio.judge(0.05, Better::Higher), Verdict::TooFewRounds);
         assert_eq!(ratio_of_pairs(&[(0.0, 1.0), (1.0, 0.0)]), None, "a round in which nothing happened has no ratio");
+    }
+
+    #[test]
+    fn of_fewer_than_six_pairs_the_interval_is_their_range_and_is_called_so() {
+        for rounds in 3..12 {
+            let pairs: Vec<(f64, f64)> = (0..rounds).map(|at| (1.0 + f64::from(at), 1.0)).collect();
+            let ratio = ratio_of_pairs(&pairs).unwrap();
+            let is_range = (ratio.low, ratio.high) == (Some(1.0), Some(f64::from(rounds)));
+            assert_eq!(is_range, rounds < 6, "{rounds}: {ratio:?}");
+            assert_eq!(interval_name(ratio.rounds), if is_range { "range" } else { "95 %" });
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `compare`: two results, one verdict, one exit code.
 //!
-//! 0 no difference or better, 1 some case is worse, 2 nothing to compare.
+//! 0 no difference or better, 1 some case is worse or lost, 2 nothing to compare.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,14 +14,17 @@ use crate::comparison::{CaseChange, CaseVerdict, Change, Comparison, Overall, Th
 use crate::figures;
 use crate::input;
 use crate::result::Outcome;
+use crate::stats::interval_name;
 
 const WORSE: u8 = 1;
 const NOTHING: u8 = 2;
 
 /// Compare two results case by case, and fail if the second is worse
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 no difference or better, 1 some case is worse, 2 nothing to compare\n\n\
-    Example:\n  walrus-bench compare before.json after.html --fail-over 5%")]
+#[command(
+    after_help = "Exit codes: 0 no difference or better, 1 some case is worse or was lost by failure, 2 nothing to compare\n\n\
+    Example:\n  walrus-bench compare before.json after.html --fail-over 5%"
+)]
 pub(crate) struct Compare {
     /// Before: a result, or a report of one
     #[arg(value_name = "A")]
@@ -28,7 +32,7 @@ pub(crate) struct Compare {
     /// After
     #[arg(value_name = "B")]
     b: PathBuf,
-    /// A change is one when its 95 % interval lies beyond this
+    /// A change is one when its interval lies beyond this: 95 %, of fewer than six rounds their range
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = share)]
     fail_over: f64,
     /// The same for the p99 of an open loop, which differs more between runs of one build
@@ -100,18 +104,33 @@ fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
         "{:<width$}  {:>11}  {:>11}  {:<22}  {:>7}  {:>7}  verdict",
-        "case", "A entries/s", "B entries/s", "B/A [95 %]", "p99", "CPU"
+        "case",
+        "A entries/s",
+        "B entries/s",
+        ratio_heading(comparison),
+        "p99",
+        "CPU"
     )?;
     for case in &comparison.cases {
         print_case(case, width, out)?;
     }
     for (side, ids) in [("A", &comparison.only_in_a), ("B", &comparison.only_in_b)] {
         for id in ids {
-            writeln!(out, "{id:<width$}  only in {side}")?;
+            writeln!(out, "{id:<width$}  NOT COMPARED: only in {side}")?;
         }
     }
-    writeln!(out, "\n{}", last_line(comparison))?;
+    for lost in &comparison.lost {
+        writeln!(out, "{:<width$}  LOST: A has it, B failed: {}", lost.id, lost.why)?;
+    }
+    writeln!(out, "\n{}{}", last_line(comparison), left_alone(comparison))?;
     Ok(())
+}
+
+/// `B/A [range]`: what the intervals are.
+fn ratio_heading(comparison: &Comparison) -> String {
+    let rounds = comparison.cases.iter().filter_map(|case| Some(case.entries_per_s?.ratio.rounds));
+    let names: BTreeSet<&str> = rounds.map(interval_name).collect();
+    format!("B/A [{}]", names.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn print_case(case: &CaseChange, width: usize, out: &mut dyn Write) -> Result<()> {
@@ -140,14 +159,27 @@ fn words(verdict: CaseVerdict) -> &'static str {
         CaseVerdict::NoDifference => "no difference",
         CaseVerdict::DeviceChanged => "the device changed, the log did not",
         CaseVerdict::TooFewRounds => "too few rounds (three are needed)",
+        CaseVerdict::Searched => "information only: the rate was searched, once on each side",
     }
+}
+
+/// What the verdict does not speak of, behind it.
+fn left_alone(comparison: &Comparison) -> String {
+    let sides = [("A", comparison.only_in_a.len()), ("B", comparison.only_in_b.len())];
+    let told = sides.iter().filter(|(_, cases)| *cases > 0).map(|(side, cases)| format!("{cases} only in {side}"));
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { String::new() } else { format!("; NOT COMPARED: {}", told.join(", ")) }
 }
 
 fn last_line(comparison: &Comparison) -> String {
     let of = |verdict: CaseVerdict| comparison.cases.iter().filter(|case| case.verdict == verdict).count();
-    let all = comparison.cases.len();
+    let all = comparison.cases.iter().filter(|case| case.verdict.is_one()).count();
     let threshold = figures::percent(comparison.thresholds.throughput);
     match comparison.verdict {
+        Overall::Worse if !comparison.lost.is_empty() => {
+            let (lost, worse) = (comparison.lost.len(), of(CaseVerdict::Worse));
+            format!("worse: {lost} cases that A has were lost by failure, and {worse} of {all} others are worse")
+        }
         Overall::Worse => format!("worse: {} of {all} cases by more than {threshold}", of(CaseVerdict::Worse)),
         Overall::Better => {
             format!("better: {} of {all} cases by more than {threshold}, none worse", of(CaseVerdict::Better))
@@ -158,9 +190,10 @@ fn last_line(comparison: &Comparison) -> String {
                 "no difference beyond {threshold} in {all} cases that is the log's: in {moved} the device changed"
             ),
         },
-        Overall::NothingToCompare if all == 0 => "nothing to compare: no case is in both".into(),
+        Overall::NothingToCompare if comparison.cases.is_empty() => "nothing to compare: no case is in both".into(),
         Overall::NothingToCompare => {
-            "nothing to compare: no case has three rounds in both. `walrus-bench run` with more rounds gives them"
+            "nothing to compare: no case has three rounds in both at a rate that was not searched. \
+             `walrus-bench run` with more rounds gives them"
                 .into()
         }
     }
@@ -202,6 +235,7 @@ mod tests {
         let id = &fixture::outcome().cases[0].id;
         let line = text.lines().find(|line| line.starts_with(id.as_str())).unwrap();
         assert!(line.ends_with("worse") && line.contains("0.900"), "{line}");
+        assert!(text.contains("B/A [range]") && !text.contains("95 %"), "five rounds: {text}");
         assert!(text.trim_end().lines().last().unwrap().starts_with("worse: 1 of"), "{text}");
     }
 
@@ -217,6 +251,27 @@ mod tests {
         let (a, b) = ("/nowhere/a.json".into(), "/nowhere/b.json".into());
         let missing = Compare { a, b, fail_over: 0.05, fail_over_p99: 0.25, json: false };
         assert_eq!(missing.run(&mut Vec::new()).unwrap(), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_case_that_was_lost_by_failure_ends_with_1_and_one_that_was_left_out_is_said_aloud() {
+        let lost = |b: &mut Outcome| {
+            let case = b.cases.remove(0);
+            b.lost = vec![fixture::lost(&case)];
+        };
+        let (code, text) = compared(lost, false);
+        assert_eq!(code, ExitCode::from(1));
+        let last = text.trim_end().lines().last().unwrap();
+        assert!(
+            last.starts_with("worse: 1 cases that A has were lost")
+                && text.contains("LOST: A has it, B failed: round 1"),
+            "{text}"
+        );
+
+        let (code, text) = compared(|b| drop(b.cases.remove(0)), false);
+        assert_eq!(code, ExitCode::SUCCESS, "it may have been left out on purpose");
+        let last = text.trim_end().lines().last().unwrap();
+        assert!(last.starts_with("no difference") && last.ends_with("NOT COMPARED: 1 only in A"), "{text}");
     }
 
     #[test]

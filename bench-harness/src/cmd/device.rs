@@ -10,6 +10,7 @@ use crate::cli::{Common, DeviceArgs};
 use crate::floors::{FloorKind, Floors};
 use crate::noise::{Listening, REST, REST_SMOKE};
 use crate::outcome::{self, Begun};
+use crate::plan::check;
 use crate::progress::Progress;
 use crate::{Usage, folder};
 
@@ -31,9 +32,15 @@ const KINDS: [FloorKind; 12] = [
     FloorKind::SEQUENTIAL,
 ];
 
+fn seconds_of_a_floor(seconds: f64) -> Result<Duration> {
+    let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    check::floor_time("--seconds", time)?;
+    Ok(time)
+}
+
 pub(crate) fn run(args: &DeviceArgs) -> Result<ExitCode> {
     let time = match args.seconds {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).context("--seconds").map_err(Usage)?,
+        Some(seconds) => seconds_of_a_floor(seconds).map_err(Usage)?,
         None if args.common.smoke => TIME_SMOKE,
         None => TIME,
     };
@@ -63,5 +70,5 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<ExitCode> {
         outcome.device = floors.figures();
         outcome.notes = notes;
     });
-    outcome::tell(&outcome, &[], &common)
+    outcome::tell(&outcome, &[], &common, &mut std::io::stdout())
 }

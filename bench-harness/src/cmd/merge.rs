@@ -10,16 +10,19 @@
 //! A merged result is more rounds of the same cases: loads that ran side by side are not added up.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::record::Times;
-use crate::result::{Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Noise, Outcome, Round, Steady};
+use crate::result::{
+    Case, Check, Cost, FloorFigure, FloorShare, Lag, Latency, Lost, Noise, Outcome, Round, Searched, Steady,
+};
 use crate::stats::median;
-use crate::{comparison, input, ratios};
+use crate::{Usage, comparison, input, ratios};
 
 /// Put several results together: histograms added, rounds one after the other
 #[derive(Args)]
@@ -36,6 +39,7 @@ pub(crate) struct Merge {
 impl Merge {
     /// Reads, merges, writes.
     pub(crate) fn run(&self, out: &mut dyn Write) -> Result<ExitCode> {
+        self.spares_its_inputs().map_err(Usage)?;
         let outcomes = self.runs.iter().map(|path| input::read(path)).collect::<Result<Vec<_>>>()?;
         let json = serde_json::to_string_pretty(&merged(&outcomes)?)?;
         match &self.output {
@@ -46,10 +50,21 @@ impl Merge {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// A run cannot be had again: it is not written over by what was made of it, whatever it is called there.
+    fn spares_its_inputs(&self) -> Result<()> {
+        let file = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+        let Some(output) = &self.output else { return Ok(()) };
+        let same = self.runs.iter().find(|run| file(run).is_some() && file(run) == file(output));
+        same.map_or(Ok(()), |run| {
+            Err(anyhow!("{} is one of the results that are merged: name another file with -o", run.display()))
+        })
+    }
 }
 
 /// One result of several. The facts that can be only one thing are those of the first; notes say where others differ.
 pub(crate) fn merged(outcomes: &[Outcome]) -> Result<Outcome> {
+    let outcomes = &numbered_on(outcomes)[..];
     let first = outcomes.first().context("there is nothing to merge")?;
     let mut ids: Vec<&str> = Vec::new();
     for case in outcomes.iter().flat_map(|outcome| &outcome.cases) {
@@ -68,11 +83,45 @@ pub(crate) fn merged(outcomes: &[Outcome]) -> Result<Outcome> {
         plan: plans(outcomes),
         noise: noise(outcomes),
         device: device(outcomes),
-        cases: ids.iter().map(|id| case(&of_id(id))).collect::<Result<_>>()?,
+        cases: ids.iter().map(|id| Ok(with_lost(case(&of_id(id))?, outcomes))).collect::<Result<_>>()?,
+        lost: lost(outcomes, &ids),
         ratios: ratios::of(&outcomes.iter().map(|outcome| &outcome.cases[..]).collect::<Vec<_>>()),
         notes: notes(outcomes),
         ..first.clone()
     })
+}
+
+/// Rounds of a result behind those of the one before it: each number stands for one turn of one run, also when they are merged again.
+fn numbered_on(outcomes: &[Outcome]) -> Vec<Outcome> {
+    let mut outcomes = outcomes.to_vec();
+    let mut before = 0;
+    for outcome in &mut outcomes {
+        let numbers = || outcome.cases.iter().flat_map(|case| &case.rounds).filter_map(|round| round.number);
+        let last = before + numbers().max().unwrap_or(0);
+        for round in outcome.cases.iter_mut().flat_map(|case| &mut case.rounds) {
+            round.number = round.number.map(|number| number + before);
+        }
+        before = last;
+    }
+    outcomes
+}
+
+/// Cases of which nothing was measured in any of the results.
+fn lost(outcomes: &[Outcome], measured: &[&str]) -> Vec<Lost> {
+    let mut lost: Vec<Lost> = Vec::new();
+    for one in outcomes.iter().flat_map(|outcome| &outcome.lost).filter(|one| !measured.contains(&one.id.as_str())) {
+        match lost.iter_mut().find(|known| known.id == one.id) {
+            Some(known) => known.failed_rounds += one.failed_rounds,
+            None => lost.push(one.clone()),
+        }
+    }
+    lost
+}
+
+/// With the rounds that failed where nothing of the case was measured.
+fn with_lost(case: Case, outcomes: &[Outcome]) -> Case {
+    let lost = outcomes.iter().flat_map(|outcome| &outcome.lost).filter(|lost| lost.id == case.id);
+    Case { failed_rounds: case.failed_rounds + lost.map(|lost| lost.failed_rounds).sum::<u32>(), ..case }
 }
 
 fn plans(outcomes: &[Outcome]) -> String {
@@ -147,8 +196,10 @@ fn case(parts: &[&Case]) -> Result<Case> {
         steady: steady(parts),
         cost: cost(parts),
         checks: checks(parts),
+        failed_rounds: parts.iter().map(|part| part.failed_rounds).sum(),
         lag: lag(parts)?,
         overloaded: parts.iter().any(|part| part.overloaded),
+        searched: searched(parts),
         rounds,
         ..first.clone()
     })
@@ -171,6 +222,17 @@ fn floor(parts: &[&Case], rounds: &[Round]) -> Option<FloorShare> {
     Some(FloorShare { name: first.name.clone(), case_per_s, floor_per_s, share })
 }
 
+/// Several runs have looked for the rate several times.
+fn searched(parts: &[&Case]) -> Option<Searched> {
+    let all: Vec<&Searched> = parts.iter().filter_map(|part| part.searched.as_ref()).collect();
+    Some(Searched {
+        searches: all.iter().map(|one| one.searches).sum(),
+        rounds_held: all.iter().map(|one| one.rounds_held).sum(),
+        holds: all.iter().all(|one| one.holds),
+        ..(*all.first()?).clone()
+    })
+}
+
 /// Steady if every part was; else the first word of one that was not.
 fn steady(parts: &[&Case]) -> Steady {
     let unsteady = parts.iter().find(|part| !part.steady.steady);
@@ -190,7 +252,8 @@ fn checks(parts: &[&Case]) -> Vec<Check> {
     checks
 }
 
-/// What is per something: the mean, weighed by the entries of each part. The most memory of any.
+/// The means of the parts, weighed by their entries: exact for what is per entry. For what is per second, group or flush it is near the
+/// truth as far as the parts are alike, for a result does not say how many of those there were. The most memory of any.
 fn cost(parts: &[&Case]) -> Cost {
     let mean = |of: fn(&Cost) -> Option<f64>| {
         let (mut sum, mut weight) = (0.0, 0.0);
@@ -260,6 +323,50 @@ mod tests {
             "the same samples twice have the same percentiles"
         );
         assert_eq!(Times::of_hdr(&sum.hdr).unwrap().count(), sum.count);
+    }
+
+    #[test]
+    fn failed_rounds_are_added_up_and_a_case_is_lost_only_where_nobody_has_measured_it() {
+        let (mut a, mut b) = (fixture::outcome(), fixture::outcome());
+        let (here, nowhere) = (b.cases.remove(0), b.cases.remove(0));
+        a.cases.remove(1);
+        a.cases[0].failed_rounds = 2;
+        a.lost = vec![fixture::lost(&nowhere)];
+        b.lost = vec![fixture::lost(&here), fixture::lost(&nowhere)];
+        let merged = merged(&[a, b]).unwrap();
+        assert_eq!(merged.cases[0].failed_rounds, 7);
+        let lost: Vec<_> = merged.lost.iter().map(|lost| (&lost.id, lost.failed_rounds)).collect();
+        assert_eq!(lost, [(&nowhere.id, 10)]);
+    }
+
+    #[test]
+    fn rounds_keep_their_partners_when_results_are_merged_twice() {
+        let (mut a, b) = (fixture::outcome(), fixture::outcome());
+        a.cases[1].rounds.remove(0);
+        let pairs = |outcome: &Outcome| outcome.ratios[0].pairs;
+        let once = merged(&[a.clone(), b.clone()]).unwrap();
+        let twice = merged(&[once.clone(), b]).unwrap();
+        assert_eq!((pairs(&once), pairs(&twice)), (9, 14));
+        let numbers: Vec<_> = twice.cases[0].rounds.iter().map(|round| round.number.unwrap()).collect();
+        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_result_is_not_written_over_by_what_it_is_merged_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, link, new] = ["a.json", "b.json", "link.json", "new.json"].map(|name| dir.path().join(name));
+        let json = serde_json::to_string(&fixture::outcome()).unwrap();
+        [&a, &b].iter().for_each(|path| std::fs::write(path, &json).unwrap());
+        std::os::unix::fs::symlink(&b, &link).unwrap();
+        let merge = |output: &Path| Merge { runs: vec![a.clone(), b.clone()], output: Some(output.to_owned()) };
+        for output in [&a, &link, &dir.path().join("./a.json")] {
+            let error = merge(output).run(&mut Vec::new()).unwrap_err();
+            assert!(error.is::<Usage>() && error.to_string().contains("one of the results"), "{error}");
+        }
+        assert_eq!([&a, &b].map(|path| std::fs::read_to_string(path).unwrap()), [json.clone(), json]);
+        merge(&new).run(&mut Vec::new()).unwrap();
+        assert!(new.exists());
+        merge(&new).run(&mut Vec::new()).unwrap();
     }
 
     #[test]

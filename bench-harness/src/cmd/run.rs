@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::cli::{Common, How, RunArgs};
 use crate::outcome::{self, Begun};
@@ -12,7 +12,7 @@ use crate::plan::{BUNDLED, Overrides, Plan};
 use crate::progress::Progress;
 use crate::session::{Ran, Session};
 use crate::target::{self, Kind};
-use crate::{Usage, assemble, folder, ratios};
+use crate::{Usage, assemble, floors, folder, ratios};
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let plan = plan(args.plan.as_deref(), &args.how, args.common.smoke)?;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
 /// Whatever is wrong with it, as [`Usage`].
 pub(crate) fn plan(path: Option<&Path>, how: &How, smoke: bool) -> Result<Plan> {
     let path = path.unwrap_or(Path::new(if smoke { "smoke" } else { "canonical" }));
-    let read = || {
+    let read = || -> Result<Plan> {
         let bundled = BUNDLED.iter().find(|(name, _)| Path::new(name) == path);
         let text = match bundled {
             Some((_, text)) => (*text).to_owned(),
@@ -39,7 +39,12 @@ pub(crate) fn plan(path: Option<&Path>, how: &How, smoke: bool) -> Result<Plan> 
             io: how.io.map(|io| io.to_string()),
             shrink: smoke,
         };
-        Plan::parse(&text)?.with(&overrides)
+        let plan = Plan::parse(&text)?.with(&overrides)?;
+        for case in &plan.cases {
+            let reason = floors::refuses(&case.spec, smoke);
+            reason.map_or(Ok(()), |reason| Err(anyhow!("case {}: {reason}", case.name())))?;
+        }
+        Ok(plan)
     };
     read().with_context(|| format!("the plan {}", path.display())).map_err(|error| Usage(error).into())
 }
@@ -57,7 +62,7 @@ pub(crate) fn play(
     let device = begun.device();
     let session = Session { kinds, plan, folder: folder.path(), device: &device, seed: how.seed, smoke: common.smoke };
     let progress = Progress::new();
-    let Ran { entries, floors, listening, mut notes, failures } = session.run(&progress)?;
+    let Ran { entries, lost, floors, listening, mut notes, failures } = session.run(&progress)?;
     progress.finish();
     folder.close().context("removing the folder of the run")?;
     notes.push(format!("the floor at depth 1 is by {}", floors.way()));
@@ -71,9 +76,10 @@ pub(crate) fn play(
     let outcome = begun.end(|outcome| {
         outcome.noise = listening.noise(floors.spread());
         outcome.device = floors.figures();
+        outcome.lost = lost;
         outcome.cases = entries.into_iter().map(assemble::case).collect();
         outcome.ratios = ratios::of(&[&outcome.cases]);
         outcome.notes = notes;
     });
-    outcome::tell(&outcome, &failures, common)
+    outcome::tell(&outcome, &failures, common, &mut std::io::stdout())
 }

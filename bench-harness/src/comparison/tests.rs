@@ -12,11 +12,36 @@ fn changed(change: impl FnOnce(&mut Outcome)) -> Comparison {
     compare(&a, &b, THRESHOLDS)
 }
 
+/// The one case of the fixture whose rate was looked for.
+fn is_searched(case: &CaseChange) -> bool {
+    case.id.contains("+2fol")
+}
+
+#[test]
+fn a_rate_that_was_searched_is_information_and_no_verdict() {
+    let slower = changed(|b| {
+        let case = b.cases.iter_mut().find(|case| case.searched.is_some()).unwrap();
+        fixture::scale_entries_per_s(case, 0.5);
+        (case.overloaded, case.searched) = (true, Some(fixture::searched(false)));
+    });
+    assert_eq!(slower.verdict, Overall::NoDifference);
+    let case = slower.cases.iter().find(|case| is_searched(case)).unwrap();
+    assert_eq!(case.verdict, CaseVerdict::Searched);
+    let ratio = case.entries_per_s.unwrap().ratio;
+    assert!((ratio.value - 0.5).abs() < 0.02 && ratio.low.is_none() && ratio.high.is_none(), "{ratio:?}");
+    assert!(case.notes.contains(&"B: does not hold p99 <= 2000 us in 1 of 5 rounds".to_owned()), "{:?}", case.notes);
+
+    let failed = changed(|b| b.cases.iter_mut().find(|case| case.searched.is_some()).unwrap().checks[0].ok = false);
+    assert_eq!(failed.verdict, Overall::Worse, "a check is no figure");
+}
+
 #[test]
 fn the_same_rounds_are_no_difference_in_any_case() {
     let same = changed(|_| ());
     assert_eq!(same.verdict, Overall::NoDifference);
-    assert!(same.cases.iter().all(|case| case.verdict == CaseVerdict::NoDifference));
+    let expected =
+        |case: &CaseChange| if is_searched(case) { CaseVerdict::Searched } else { CaseVerdict::NoDifference };
+    assert!(same.cases.iter().all(|case| case.verdict == expected(case)));
     assert_eq!(same.cases.len(), fixture::outcome().cases.len());
     assert!(same.hosts.is_empty() && same.only_in_a.is_empty() && same.only_in_b.is_empty());
 }
@@ -26,7 +51,8 @@ fn a_log_that_lost_ten_percent_on_the_same_device_is_worse() {
     let slower = changed(|b| fixture::scale_entries_per_s(&mut b.cases[0], 0.9));
     assert_eq!(slower.verdict, Overall::Worse);
     assert_eq!(slower.cases[0].verdict, CaseVerdict::Worse);
-    assert!(slower.cases[1..].iter().all(|case| case.verdict == CaseVerdict::NoDifference));
+    let others = slower.cases[1..].iter().filter(|case| !is_searched(case));
+    assert!(others.into_iter().all(|case| case.verdict == CaseVerdict::NoDifference));
 }
 
 #[test]
@@ -56,7 +82,7 @@ fn an_open_loop_is_judged_by_its_p99_and_a_closed_one_is_not() {
             round.p99_us *= 1.5;
         }
     });
-    for case in &slower.cases {
+    for case in slower.cases.iter().filter(|case| !is_searched(case)) {
         let is_open = case.id.contains('@');
         let expected = if is_open { CaseVerdict::Worse } else { CaseVerdict::NoDifference };
         assert_eq!(case.verdict, expected, "{}", case.id);
@@ -76,7 +102,7 @@ fn an_overload_or_a_failed_check_that_is_new_is_worse_whatever_the_figures_say()
 #[test]
 fn two_rounds_are_not_judged_and_alone_they_are_nothing_to_compare() {
     let few = changed(|b| b.cases.iter_mut().for_each(|case| case.rounds.truncate(2)));
-    assert!(few.cases.iter().all(|case| case.verdict == CaseVerdict::TooFewRounds));
+    assert!(few.cases.iter().all(|case| is_searched(case) || case.verdict == CaseVerdict::TooFewRounds));
     assert_eq!(few.verdict, Overall::NothingToCompare);
     let some = changed(|b| b.cases[0].rounds.truncate(2));
     assert_eq!(some.verdict, Overall::NoDifference);
@@ -88,6 +114,26 @@ fn cases_of_one_side_are_listed_and_no_common_case_is_nothing_to_compare() {
     assert_eq!((other.verdict, other.cases.len()), (Overall::NothingToCompare, 0));
     assert_eq!(other.only_in_a.len(), other.only_in_b.len());
     assert!(other.only_in_b[0].ends_with(" on tmpfs"));
+}
+
+#[test]
+fn a_case_that_b_lost_by_failure_and_a_round_that_fails_in_b_only_are_worse() {
+    let lost = changed(|b| {
+        let case = b.cases.remove(0);
+        b.lost = vec![fixture::lost(&case)];
+    });
+    assert_eq!(lost.verdict, Overall::Worse);
+    let expected = LostCase { id: fixture::outcome().cases[0].id.clone(), why: "round 1: no disk".into() };
+    assert_eq!((&lost.lost[..], lost.only_in_a.len()), (&[expected][..], 0));
+
+    let fails = changed(|b| b.cases[0].failed_rounds = 1);
+    assert_eq!(fails.cases[0].verdict, CaseVerdict::Worse);
+    assert_eq!(fails.cases[0].notes, ["B: 1 of 6 rounds failed"]);
+
+    let (mut a, b) = (fixture::outcome(), fixture::outcome());
+    a.cases[0].failed_rounds = 1;
+    a.lost = vec![fixture::lost(&a.cases.remove(1))];
+    assert_eq!(compare(&a, &b, THRESHOLDS).verdict, Overall::NoDifference, "what A lost is no fault of B");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod closed;
 mod open;
 mod window;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -66,6 +67,8 @@ pub(crate) struct Meters<M> {
 /// What a load came to.
 pub(crate) struct Loaded<M> {
     pub(crate) measured: Measured,
+    /// When it was measured.
+    pub(crate) window: Range<Instant>,
     /// Everything that was acknowledged, the warm-up among it.
     pub(crate) acked: Acked,
     /// Batches that an open loop should have sent within the window, and those of them that it did send in it.
@@ -181,9 +184,11 @@ impl Load<'_> {
             after = read();
             gathered.rest(&done.1)
         })?;
+        let start = *shared.start.wait();
+        let window = start + self.window.warmup..start + self.window.end();
         let measured = timeline.measured();
         let due = self.spec.rate_per_s.map(|_| tally.due);
-        Ok(Loaded { measured, acked: tally.acked, due, before, after })
+        Ok(Loaded { measured, window, acked: tally.acked, due, before, after })
     }
 }
 

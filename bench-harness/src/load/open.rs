@@ -7,6 +7,10 @@
 //!   service                                         [-]           from the send
 //! ```
 //!
+//! Each batch that is due within the window is a sample, from its intended time. When the window ends, each producer waits for the one that
+//! it has under way, whose time is known then; what it had not come to send by then is given up, and counts as having waited until then: a
+//! stall at the end is seen as one in the middle is.
+//!
 //! A batch that is late goes out at once. A thread sleeps until shortly before its time and then looks at the clock again and again,
 //! unless there are as many producers as cores: then the log needs the core more.
 
@@ -35,8 +39,10 @@ pub(super) fn run(worker: &mut Worker<'_>, schedule: Schedule) -> Result<()> {
         }
         let is_measured = intended >= opens;
         worker.tally.due.due += u64::from(is_measured);
-        if !worker.goes_on(Instant::now()) {
-            continue; // overloaded: what is due is counted, and not sent
+        let now = Instant::now();
+        if !worker.goes_on(now) {
+            worker.recorder.given_up(intended, now.max(worker.end));
+            continue;
         }
         wait_until(intended, spin);
         let topic = worker.fill();

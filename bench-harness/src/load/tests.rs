@@ -107,9 +107,11 @@ fn everything_that_is_sent_is_acknowledged_and_counted_by_each_kind_of_load() {
         assert_eq!(loaded.acked.entries, loaded.acked.batches * u64::from(spec.batch));
         let measured = &loaded.measured;
         assert!(measured.batches > 0 && measured.batches < loaded.acked.batches, "{spec:?}: the warm-up is no sample");
-        assert_eq!(measured.service.count(), measured.batches);
-        assert_eq!(measured.response.count(), if spec.rate_per_s.is_some() { measured.batches } else { 0 });
         assert_eq!(loaded.due.is_some(), spec.rate_per_s.is_some());
+        match loaded.due {
+            None => assert_eq!((measured.service.count(), measured.response.count()), (measured.batches, 0)),
+            Some(Due { due, .. }) => assert_eq!(measured.response.count(), due, "all that were due"),
+        }
     }
 }
 
@@ -136,12 +138,25 @@ fn a_stall_is_one_sample_of_a_closed_loop_and_all_that_were_due_meanwhile_of_an_
     let window = Window { warmup: Duration::ZERO, duration: 1000 * MS };
     let open = run(&Load { window, ..load(&open) }, &stalled()).unwrap().measured;
     // Of the hundred that were due within the stall, fifty waited for half of it at least.
-    let share_of_fifty = 1.0 - 50.0 / open.batches as f64;
+    let share_of_fifty = 1.0 - 50.0 / open.response.count() as f64;
     assert!(open.response.quantile_us(share_of_fifty) >= 49_000.0, "{}", open.response.quantile_us(share_of_fifty));
-    assert!(open.service.quantile_us(1.0) >= 100_000.0 && open.service.count() == open.response.count());
+    assert!(open.service.quantile_us(1.0) >= 100_000.0);
 
     let closed = run(&Load { window, ..load(&spec()) }, &stalled()).unwrap().measured;
     assert!(closed.service.quantile_us(1.0) >= 100_000.0 && closed.response.count() == 0);
+}
+
+#[test]
+fn a_stall_that_outlasts_the_window_is_seen_in_every_batch_that_was_due_in_it() {
+    let stalled = Memory { stall: Some((10, 400 * MS)), ..Memory::default() };
+    let spec = Spec { rate_per_s: Some(1000.0), arrivals: Some("uniform".into()), ..spec() };
+    let window = Window { warmup: Duration::ZERO, duration: 200 * MS };
+    let loaded = run(&Load { window, ..load(&spec) }, &stalled).unwrap();
+    let Measured { response, service, .. } = loaded.measured;
+    assert_eq!(response.count(), 200, "what was due is a sample, sent or not");
+    // The one that stalled is there with all of its time, which it took after the end; the others have waited until it came.
+    assert!(service.quantile_us(1.0) >= 400_000.0 && service.count() <= 11, "{}", service.quantile_us(1.0));
+    assert!(response.quantile_us(0.5) >= 200_000.0, "{}", response.quantile_us(0.5));
 }
 
 #[test]

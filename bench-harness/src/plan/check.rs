@@ -1,5 +1,7 @@
 //! What a case cannot be, said by the key that is to blame.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::CasePlan;
@@ -14,6 +16,16 @@ const OUTSTANDING_MAX: u32 = 1 << 20;
 const TOPICS_MAX: u32 = 1_000_000;
 const FOLLOWERS_MAX: u32 = 16;
 const ROUNDS_MAX: u32 = 100;
+/// A round's single seconds are kept, each as histograms of its own: an hour of them is some hundred MiB, and a week a slip of the unit.
+const ROUND_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// A floor of less would be a handful of writes, of which no rate follows.
+const FLOOR_TIME_MIN: Duration = Duration::from_millis(1);
+/// The times of a floor's writes are kept one by one, and each round waits for two floors.
+const FLOOR_TIME_MAX: Duration = Duration::from_secs(600);
+/// Less is not one batch in the longest round: nothing would be due.
+const RATE_MIN: f64 = 0.001;
+/// More is beyond the clock: its unit is a nanosecond.
+const RATE_MAX: f64 = 1e9;
 const IO_MODES: &[&str] = &["auto", "uring", "syscall", "mmap"];
 
 /// # Errors
@@ -35,8 +47,26 @@ pub(super) fn case(case: &CasePlan) -> Result<()> {
     let io = case.spec.io.as_str();
     ensure!(IO_MODES.contains(&io), "io = {io:?}, and must be one of {}", IO_MODES.join(", "));
     ensure!(!case.duration.is_zero(), "duration = \"0s\": there is nothing to measure in no time");
+    for (key, time) in [("duration", case.duration), ("warmup", case.warmup)] {
+        ensure!(
+            time <= ROUND_TIME_MAX,
+            "{key} = {time:?}, and must be at most {ROUND_TIME_MAX:?}: its seconds are kept one by one"
+        );
+    }
     open_loop(case)?;
     reading(case)
+}
+
+/// How long a floor is measured, as `key` asks for it.
+///
+/// # Errors
+/// So short that nothing follows from it, or longer than its times are kept.
+pub(crate) fn floor_time(key: &str, time: Duration) -> Result<()> {
+    ensure!(
+        (FLOOR_TIME_MIN..=FLOOR_TIME_MAX).contains(&time),
+        "{key} = {time:?}, and must be {FLOOR_TIME_MIN:?} to {FLOOR_TIME_MAX:?}: the device needs time for some writes"
+    );
+    Ok(())
 }
 
 fn within(key: &str, value: u64, min: u64, max: u64) -> Result<()> {
@@ -53,7 +83,10 @@ fn open_loop(case: &CasePlan) -> Result<()> {
         ensure!(rate_per_s.is_none(), "rate beside slo: with slo, the rate is what is looked for");
     }
     if let Some(rate) = rate_per_s {
-        ensure!(rate.is_finite() && *rate > 0.0, "rate = {rate}, and must be above 0, or \"max\"");
+        ensure!(
+            (RATE_MIN..=RATE_MAX).contains(rate),
+            "rate = {rate}, and must be {RATE_MIN} to {RATE_MAX} batches a second (a clock's unit is a nanosecond), or \"max\""
+        );
     }
     let Some(arrivals) = arrivals else { return Ok(()) };
     ensure!(

@@ -14,7 +14,7 @@
 //!
 //! Pure: knows no files, no targets, no devices.
 
-mod check;
+pub(crate) mod check;
 mod keys;
 mod name;
 
@@ -31,11 +31,13 @@ use keys::{Axis, Keys, Rate, Size, Time};
 pub(crate) const BUNDLED: &[(&str, &str)] = &[
     ("canonical", include_str!("../../plans/canonical.toml")),
     ("network", include_str!("../../plans/network.toml")),
+    ("network-threads", include_str!("../../plans/network-threads.toml")),
     ("smoke", include_str!("../../plans/smoke.toml")),
     ("sweep", include_str!("../../plans/sweep.toml")),
 ];
 
-const FLOOR_TIME: Duration = Duration::from_millis(400);
+/// Of each floor, where the plan does not say.
+pub(crate) const FLOOR_TIME: Duration = Duration::from_millis(400);
 const DURATION: Duration = Duration::from_secs(5);
 const WARMUP: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 3;
@@ -127,7 +129,9 @@ impl Plan {
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!("two cases are the same: {}", pair[0]);
         }
-        Ok(Plan { floor_time: file.floor.map_or(FLOOR_TIME, |time| time.0), cases })
+        let floor_time = file.floor.map_or(FLOOR_TIME, |time| time.0);
+        check::floor_time("floor", floor_time)?;
+        Ok(Plan { floor_time, cases })
     }
 
     /// The same with what the command line says.

@@ -63,6 +63,10 @@ fn an_impossible_value_is_said_with_its_key() {
         ("duration = \"0s\"", &["duration"]),
         ("rate = \"fast\"", &["rate", "max"]),
         ("rate = 0", &["rate = 0"]),
+        ("rate = 1e-20", &["rate = 0.00000000000000000001", "0.001"]),
+        ("rate = 1e30", &["rate = 1", "nanosecond"]),
+        ("duration = \"1000000000000000000s\"", &["duration = 1000000000000000000s", "3600s"]),
+        ("warmup = \"2000000s\"", &["warmup = 2000000s", "3600s"]),
         ("rate = 100\noutstanding = 2", &["outstanding = 2", "rate"]),
         ("rate = 100\narrivals = \"often\"", &["arrivals", "often"]),
         ("arrivals = \"poisson\"", &["arrivals", "rate"]),
@@ -80,8 +84,23 @@ fn an_impossible_value_is_said_with_its_key() {
 }
 
 #[test]
+fn a_floor_that_is_measured_in_no_time_or_for_ever_is_refused() {
+    for time in ["0ms", "0.5ms", "1000000s"] {
+        let error = error(&format!("floor = \"{time}\"\n"));
+        assert!(error.contains("floor = ") && error.contains("1ms to 600s"), "{time}: {error}");
+    }
+    assert!(Plan::parse("floor = \"1ms\"\n").is_ok());
+}
+
+#[test]
 fn the_same_case_twice_is_refused() {
     assert!(error("[[case]]\nproducers = [1, 4]\n[[case]]\nproducers = 4\n").contains("x4thr"));
+}
+
+#[test]
+fn the_plan_of_threads_over_the_network_is_one_case_of_64() {
+    let (_, text) = BUNDLED.iter().find(|(name, _)| *name == "network-threads").unwrap();
+    assert_eq!(names(text), ["durable 256B x64thr net"]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::html::escape;
 use super::svg::Strip;
 use super::{View, spec};
 use crate::comparison::fact;
-use crate::figures;
 use crate::result::{Case, OURS, Outcome};
+use crate::{figures, floors};
 
 /// Bars end here. Many callers share one flush, and a share of 40 would make all others invisible.
 const SHARE_SHOWN_MAX: f64 = 1.2;
@@ -62,6 +62,10 @@ fn warnings(outcome: &Outcome, out: &mut String) {
         (outcome.smoke, "warn", "A smoke run: it shows that all works, not how fast.".to_owned()),
         (noise.noisy, "warn", format!("Noisy: the machine had other things to do ({}).", noises.join(", "))),
     ];
+    for lost in &outcome.lost {
+        let text = format!("Nothing was measured of {}: {}.", lost.id, lost.why);
+        let _ = write!(out, "<p class=\"alert bad\">{}</p>", escape(&text));
+    }
     for (_, class, text) in lines.iter().filter(|(is_so, ..)| *is_so) {
         let _ = write!(out, "<p class=\"alert {class}\">{}</p>", escape(text));
     }
@@ -188,7 +192,8 @@ fn share(view: &View<'_>, case: &Case, scale: f64, out: &mut String) {
                 figures::count(floor.floor_per_s),
                 floor.name
             );
-            floor_name = format!("<br>of {}", escape(&floor.name));
+            let remark = floors::remark(&case.spec).map_or(String::new(), |remark| format!(": {remark}"));
+            floor_name = format!("<br>of {}", escape(&(floor.name.clone() + &remark)));
             let mut strip = Strip::default();
             strip.bar(1.0, "track");
             strip.bar(floor.share / scale, &format!("fill {}", view.colour(&case.target)));

@@ -32,7 +32,10 @@ pub(super) fn write(view: &View<'_>, out: &mut String) {
 
 /// Whether there is more to see than what the table of a sweep says already.
 fn is_of_interest(cases: &[&Case]) -> bool {
-    let doubtful = |case: &Case| !case.steady.steady || case.overloaded || case.checks.iter().any(|check| !check.ok);
+    let is_broken = |case: &Case| case.searched.as_ref().is_some_and(|searched| !searched.holds);
+    let doubtful = |case: &Case| {
+        !case.steady.steady || case.overloaded || is_broken(case) || case.checks.iter().any(|check| !check.ok)
+    };
     cases.len() > 1 || cases.iter().any(|case| case.lag.is_some() || case.spec.rate_per_s.is_some() || doubtful(case))
 }
 

@@ -116,12 +116,24 @@ impl<'a> View<'a> {
         for check in case.checks.iter().filter(|check| !check.ok) {
             badge("bad", "check failed", &format!("{}: {}", check.name, check.detail));
         }
+        if case.failed_rounds > 0 {
+            let title = format!("{} rounds failed, {} are in the figures", case.failed_rounds, case.rounds.len());
+            badge("bad", "rounds failed", &title);
+        }
         if case.overloaded {
             badge(
                 "bad",
                 "overloaded",
                 "the offered rate was not reached for the whole window: percentiles have no bound",
             );
+        }
+        if let Some(searched) = &case.searched {
+            let words = searched.words(case.rounds.len());
+            let title = "the rate was looked for once, by short steps: another search may find another";
+            match searched.holds {
+                true => badge("", "rate searched", &format!("{words}; {title}")),
+                false => badge("bad", "does not hold", &format!("{words}; {title}")),
+            }
         }
         if !case.steady.steady {
             let word = if case.steady.verdict.starts_with("not steady") { "not steady" } else { &case.steady.verdict };

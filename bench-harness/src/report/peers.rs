@@ -8,6 +8,7 @@ use super::spec;
 use super::svg::{Axis, Strip};
 use crate::figures;
 use crate::result::Ratio;
+use crate::stats::interval_name;
 
 pub(super) fn write(view: &View<'_>, out: &mut String) {
     let mut kinds: Vec<&str> = Vec::new();
@@ -21,7 +22,8 @@ pub(super) fn write(view: &View<'_>, out: &mut String) {
     }
     out.push_str(
         "<section><h2>Against the others</h2><p class=\"sub\">Ours over theirs, in this run, turn by turn on the same disk; the median \
-         of the pairs and its 95 % interval. A hollow dot has too few pairs for one.</p>",
+         of the pairs and its interval: 95 % by bootstrap, of fewer than six pairs their range. A hollow dot has \
+         none: too few pairs, or rates that were searched once.</p>",
     );
     for of in kinds {
         let ratios: Vec<&Ratio> = view.outcome.ratios.iter().filter(|ratio| ratio.of == of).collect();
@@ -62,7 +64,11 @@ fn row(view: &View<'_>, ratio: &Ratio, axis: &Axis, out: &mut String) {
     let interval = ratio.low.zip(ratio.high);
     let text = figures::times(ratio.median);
     let words = match interval {
-        Some((low, high)) => format!("{} to {} in {} pairs", figures::times(low), figures::times(high), ratio.pairs),
+        Some((low, high)) => {
+            let name = interval_name(ratio.pairs);
+            format!("{name} {} to {} in {} pairs", figures::times(low), figures::times(high), ratio.pairs)
+        }
+        None if ratio.searched => format!("{} pairs, at rates that were searched once: no interval", ratio.pairs),
         None => format!("{} pairs: too few for an interval", ratio.pairs),
     };
     let mut strip = Strip::default();

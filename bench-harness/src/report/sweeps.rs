@@ -144,7 +144,8 @@ fn cell(case: &Case, (least, most): (f64, f64), out: &mut String) {
     let share = if span > 0.0 { (case.entries_per_s / least).ln() / span } else { 1.0 };
     let floor =
         case.floor.as_ref().map_or(String::new(), |floor| format!("<small>{}</small>", figures::of_floor(floor.share)));
-    let marks = [(case.overloaded, "overloaded"), (!case.steady.steady, "not steady")];
+    let is_broken = case.searched.as_ref().is_some_and(|searched| !searched.holds);
+    let marks = [(case.overloaded, "overloaded"), (is_broken, "does not hold"), (!case.steady.steady, "not steady")];
     let marks: String = marks
         .iter()
         .filter(|(is_so, _)| *is_so)

@@ -22,9 +22,11 @@ type Column = (&'static str, &'static str, fn(&Case) -> Option<String>);
 const COLUMNS: &[Column] = &[
     ("entries/s", "median of the rounds", |case| Some(figures::count(case.entries_per_s))),
     ("MiB/s", "payload", |case| Some(figures::count(case.mib_per_s))),
-    ("of floor", "what it did, over what the device did alone", |case| {
-        Some(figures::of_floor(case.floor.as_ref()?.share))
-    }),
+    (
+        "of floor",
+        "what it did, over what the device did alone; several batches in flight are held against the floor pipelined four deep",
+        |case| Some(figures::of_floor(case.floor.as_ref()?.share)),
+    ),
     ("p50", "response: from the time at which it was due", |case| time(case, |l| Some(l.p50_us))),
     ("p99", "response", |case| time(case, |l| Some(l.p99_us))),
     ("p99.9", "response", |case| time(case, |l| Some(l.p999_us))),

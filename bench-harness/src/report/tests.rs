@@ -47,6 +47,11 @@ fn every_case_every_host_fact_and_every_note_is_on_the_page() {
         assert!(shown.contains(&escape(&floor.name)), "{}", floor.name);
     }
     assert!(shown.contains("payload = [64, 256, 1024, 4096]"), "the plan");
+    assert!(
+        shown.contains("range ") && !shown.contains("95 % 0") && !shown.contains("95 % 1"),
+        "five rounds have no 95 %"
+    );
+    assert!(shown.contains("the floor pipelined 4 deep; the case has 64 in flight"));
     assert!(elements(&page) > 500);
 }
 
@@ -94,6 +99,9 @@ fn what_makes_a_figure_doubtful_stands_beside_it() {
         "the open loop of the fixture: in the bars, with its plots, in the table"
     );
 
+    outcome.cases[1].searched = Some(fixture::searched(false));
+    outcome.cases[1].failed_rounds = 2;
+    outcome.lost = vec![fixture::lost(&outcome.cases[2])];
     outcome.noise.noisy = true;
     outcome.smoke = true;
     outcome.release = false;
@@ -103,6 +111,8 @@ fn what_makes_a_figure_doubtful_stands_beside_it() {
     let page = page(&outcome).unwrap();
     assert!(words(&page, "noisy") >= 2 * outcome.cases.len(), "beside every figure");
     assert!(words(&page, "not steady") >= 3 && words(&page, "check failed") >= 3);
+    assert!(words(&page, "rounds failed") >= 2 && page.contains("Nothing was measured of"));
+    assert!(words(&page, "does not hold") >= 2 && page.contains("does not hold p99 &lt;= 2000 us in 1 of 5 rounds"));
     assert!(page.contains("fell by 12 %") && page.contains("A smoke run") && page.contains("without optimisations"));
     assert!(page.find("A check failed in 1 case").unwrap() < page.find("Percentage of the device").unwrap());
 }

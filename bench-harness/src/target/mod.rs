@@ -13,8 +13,9 @@ pub(crate) mod ours;
 #[cfg(feature = "peers")]
 pub(crate) mod peers;
 
+use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -42,8 +43,9 @@ pub(crate) trait Target: Send + Sync {
     /// Reads everything back, in order and with its sums verified; returns entries and bytes of payload that came.
     fn read_back(&self) -> Result<ReadBack>;
 
-    /// How far followers were behind during the load, where there are any. Asked once the load is over.
-    fn lag(&self) -> Option<Lag> {
+    /// How far followers were behind within the window of the load, where there are any. Asked once the load is over.
+    fn lag(&self, window: &Range<Instant>) -> Option<Lag> {
+        let _ = window;
         None
     }
 

@@ -3,6 +3,7 @@
 //! The log is prepared as the embedded one is: filled up to its bound before the load, so that the window writes to segments that were
 //! written before, on the leader and on every follower.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,11 +163,11 @@ struct NetLog {
 }
 
 impl NetLog {
-    fn measured_lag(&self) -> Result<Option<Lag>> {
+    fn measured_lag(&self, window: &Range<Instant>) -> Result<Option<Lag>> {
         let Some(probe) = self.probe.lock().expect("no holder of this lock panics").take() else { return Ok(None) };
         let had_all = self.cluster.caught_up().context("behind the load")?;
         let drained = self.last_ack.get().map_or(Duration::ZERO, |last| had_all.saturating_duration_since(last));
-        probe.finish(self.clients.handle(), drained).map(Some)
+        probe.finish(self.clients.handle(), window, drained)
     }
 
     async fn read_topic(&self, topic: &str, mut turns: Option<Turns>, back: &mut ReadBack) -> Result<u64> {
@@ -231,8 +232,8 @@ impl Target for NetLog {
         Ok(back)
     }
 
-    fn lag(&self) -> Option<Lag> {
-        match self.measured_lag() {
+    fn lag(&self, window: &Range<Instant>) -> Option<Lag> {
+        match self.measured_lag(window) {
             Ok(lag) => lag,
             Err(error) => {
                 // `checks` fails for the same reason, and says so in the result.

@@ -10,6 +10,7 @@
 //! measured is an upper bound: the way from the follower to its reader is part of it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -37,7 +38,6 @@ type Seen = Arc<Mutex<HashMap<u64, Instant>>>;
 
 /// Probes under way.
 pub(super) struct Probe {
-    began: Instant,
     stop: watch::Sender<bool>,
     sending: JoinHandle<Result<u64>>,
     acked: Seen,
@@ -64,14 +64,15 @@ impl Probe {
             let (stop, stopped) = watch::channel(false);
             let acked = Seen::default();
             let sending = tokio::spawn(send(client, appender, acks, stopped, Arc::clone(&acked)));
-            Ok(Probe { began: Instant::now(), stop, sending, acked, arriving })
+            Ok(Probe { stop, sending, acked, arriving })
         })
     }
 
-    /// Sends no more, waits until the last one has come, and says how far behind the followers were. `drained` is the time until they
+    /// Sends no more, waits until the last one has come, and says how far behind the followers were within `window`: in the warm-up, and
+    /// while they catch up behind the load, it is another load. `None`: no probe was acknowledged in it. `drained` is the time until they
     /// had everything of the load.
-    pub(super) fn finish(self, runtime: &Handle, drained: Duration) -> Result<Lag> {
-        let Probe { began, stop, sending, acked, arriving } = self;
+    pub(super) fn finish(self, runtime: &Handle, window: &Range<Instant>, drained: Duration) -> Result<Option<Lag>> {
+        let Probe { stop, sending, acked, arriving } = self;
         let _ = stop.send(true);
         let sent = runtime.block_on(async {
             let sent = sending.await.context("the probe")??;
@@ -97,23 +98,24 @@ impl Probe {
             let last = arrivals.iter().filter_map(|seen| seen.get(&offset)).max();
             behind.extend(last.map(|last| (*ack, last.saturating_duration_since(*ack))));
         }
-        Ok(lag(began, &behind, drained))
+        Ok(lag(window, &behind, drained))
     }
 }
 
 /// Of (acknowledged at, behind by).
-fn lag(began: Instant, behind: &[(Instant, Duration)], drained: Duration) -> Lag {
+fn lag(window: &Range<Instant>, behind: &[(Instant, Duration)], drained: Duration) -> Option<Lag> {
+    let behind: Vec<_> = behind.iter().filter(|(at, _)| window.contains(at)).collect();
     let mut times = Times::new();
     behind.iter().for_each(|(_, by)| times.record(*by));
     let us = |time: Duration| time.as_secs_f64() * 1e6;
-    Lag {
+    (!behind.is_empty()).then(|| Lag {
         p50_us: times.quantile_us(0.5),
         p99_us: times.quantile_us(0.99),
         max_us: behind.iter().map(|(_, by)| us(*by)).fold(0.0, f64::max),
-        timeline: behind.iter().map(|(at, by)| (at.saturating_duration_since(began).as_secs_f64(), us(*by))).collect(),
+        timeline: behind.iter().map(|(at, by)| ((*at - window.start).as_secs_f64(), us(*by))).collect(),
         drained_us: us(drained),
         hdr: times.latency().map(|all| all.hdr),
-    }
+    })
 }
 
 /// One probe after the other; returns how many there were. The first one, offset 0, is there already.
@@ -179,11 +181,21 @@ mod tests {
         let began = Instant::now();
         let at = |ms: u64| began + Duration::from_millis(ms);
         let behind: Vec<_> = (1..=100_u64).map(|n| (at(n * 10), Duration::from_micros(n * 10))).collect();
-        let lag = lag(began, &behind, Duration::from_millis(3));
+        let lag = lag(&(began..at(1001)), &behind, Duration::from_millis(3)).unwrap();
         assert!((lag.p50_us - 500.0).abs() < 1.0 && (lag.p99_us - 990.0).abs() < 1.0, "{lag:?}");
         assert_eq!((lag.max_us, lag.drained_us, lag.timeline.len()), (1000.0, 3000.0, 100));
         assert!((lag.timeline[99].0 - 1.0).abs() < 1e-9);
         assert_eq!(Times::of_hdr(&lag.hdr.unwrap()).unwrap().count(), 100);
-        assert!(super::lag(began, &[], Duration::ZERO).hdr.is_none());
+        assert!(super::lag(&(began..at(1001)), &[], Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_probe_of_the_warm_up_or_from_behind_the_window_is_no_sample() {
+        let began = Instant::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let behind =
+            [(at(50), Duration::from_secs(9)), (at(150), Duration::from_micros(70)), (at(250), Duration::from_secs(9))];
+        let lag = lag(&(at(100)..at(200)), &behind, Duration::ZERO).unwrap();
+        assert_eq!((lag.max_us, lag.timeline), (70.0, vec![(0.05, 70.0)]));
     }
 }
