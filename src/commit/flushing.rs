@@ -57,7 +57,7 @@ impl Pace {
 pub(super) struct Flushing {
     entries: u64,
     bytes: u64,
-    /// When it must have begun, where the pace has an interval.
+    /// When a flush must have begun, where the pace has an interval.
     deadline: Option<Instant>,
     /// What waited when the flush under way was begun.
     begun: (u64, u64),
@@ -74,9 +74,7 @@ impl Flushing {
         if self.deadline.is_none()
             && let Some(interval) = pace.interval()
         {
-            let deadline = (pace.now)() + interval;
-            self.deadline = Some(deadline);
-            pace.alarm.set(deadline);
+            self.deadline = Some((pace.now)() + interval);
         }
     }
 
@@ -93,12 +91,19 @@ impl Flushing {
         }
     }
 
-    /// Whether a flush should begin.
+    /// Whether a flush should begin. If it should later, the alarm is set: whoever looks before he sleeps is woken in time, also where an
+    /// alarm has gone off for what did not wait any more.
     pub(super) fn is_due(&self, pace: &Pace) -> bool {
         let (entries, bytes) = (self.entries - self.begun.0, self.bytes - self.begun.1);
-        pace.every.entries.is_some_and(|every| entries >= every.max(1))
-            || bytes >= pace.bytes_max()
-            || bytes > 0 && self.deadline.is_some_and(|deadline| (pace.now)() >= deadline)
+        if pace.every.entries.is_some_and(|every| entries >= every.max(1)) || bytes >= pace.bytes_max() {
+            return true;
+        }
+        let Some(deadline) = self.deadline.filter(|_| bytes > 0) else { return false };
+        let is_due = (pace.now)() >= deadline;
+        if !is_due {
+            pace.alarm.set(deadline);
+        }
+        is_due
     }
 
     /// A flush of everything that waits has begun.
