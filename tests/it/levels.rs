@@ -89,6 +89,24 @@ fn an_alarm_of_entries_that_are_durable_by_now_does_not_cost_later_entries_their
     assert_is_flushed(&log, receipt.lsn, "the alarm was of earlier entries");
 }
 
+/// What waits had been given its time, or none, when nobody followed; and nobody told the commit thread that somebody does now.
+#[test]
+fn who_follows_an_idle_log_gets_what_was_written_before_he_came() {
+    for every in [FlushEvery::default(), every(Duration::from_secs(3_600))] {
+        let log = Engine::open_sim(&SimDisk::new(2), written(every)).unwrap();
+        for i in 0..99 {
+            append(&log, &format!("{i}"));
+        }
+        let last = append(&log, "the last").lsn;
+        assert!(log.published().wait_past(last, Duration::from_secs(30)) > last);
+        assert!(log.durable().lsn() <= last, "nobody has asked for a flush so far");
+        let following = log.following();
+        assert_is_flushed(&log, last, &format!("somebody follows, and {every:?} it is still"));
+        assert!(!log.portable_blocks(last, 1).unwrap().is_empty(), "what is durable can be shipped");
+        drop(following);
+    }
+}
+
 #[test]
 fn what_is_acknowledged_as_written_survives_sigkill() {
     let folder = folder();
