@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use walrus_node::sim::SimDisk;
@@ -104,6 +105,32 @@ fn who_follows_an_idle_log_gets_what_was_written_before_he_came() {
         assert_is_flushed(&log, last, &format!("somebody follows, and {every:?} it is still"));
         assert!(!log.portable_blocks(last, 1).unwrap().is_empty(), "what is durable can be shipped");
         drop(following);
+    }
+}
+
+/// How far the log may be ahead of its durable end was counted in bytes of segments, what makes a flush due in bytes of blocks: with one
+/// block of 28 or 32 KiB in each segment of 64 KiB no more blocks could come, and no flush. Even a close waited for ever.
+#[test]
+fn a_log_whose_segments_stay_half_empty_is_flushed_before_it_may_go_no_further() {
+    let options =
+        Options { segment_bytes_first: 64 << 10, segment_bytes_max: 64 << 10, ..written(FlushEvery::default()) };
+    let log = Engine::open_sim(&SimDisk::new(3), options).unwrap();
+    let (tell, appended) = mpsc::channel();
+    // In a thread that can be left behind: a log that stands still does not let go of anybody.
+    std::thread::spawn(move || {
+        for kib in [28, 32].into_iter().cycle().take(1_200) {
+            log.append("t", vec![0; (kib << 10) - 512]).unwrap().wait().unwrap();
+            tell.send(()).unwrap();
+        }
+        log.close().unwrap();
+        tell.send(()).unwrap();
+    });
+    for i in 0..=1_200 {
+        let heard = appended.recv_timeout(Duration::from_secs(30));
+        assert!(
+            heard.is_ok(),
+            "{i} entries, of 30 KiB and a segment each, and nothing more for half a minute: {heard:?}"
+        );
     }
 }
 
