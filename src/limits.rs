@@ -88,8 +88,9 @@ pub(crate) const EARLY_ENTRY_SHARE: usize = 4;
 const _: () = assert!(EARLY_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX && EARLY_BLOCK_BYTES_MAX.is_multiple_of(ALIGN_MAX));
 const _: () = assert!(10_000 * (16 + 64 + TOPIC_NAME_BYTES_MAX) <= CURSORS_BYTES_MAX);
 const _: () = assert!(TOPIC_NAME_BYTES_MAX <= u16::MAX as usize);
-/// Log bytes between the durable end and the planned one: no further group is submitted beyond. Twice what may wait for a flush, and with
-/// the largest group still within the window past a hint at the durable end.
+/// Log bytes between the durable end and the planned one: no further group is submitted beyond, and what waits for a flush gets it. Twice
+/// what may wait for a flush, which does not count what segments leave free at their ends; and with the largest group still within the
+/// window past a hint at the durable end.
 pub(crate) const NOT_DURABLE_BYTES_MAX: u64 = 2 * UNFLUSHED_BYTES_MAX;
 
 const _: () = assert!(NOT_DURABLE_BYTES_MAX + 2 * GROUP_BYTES_MAX as u64 <= HINT_WINDOW_BYTES);

@@ -55,6 +55,11 @@ impl Committer {
         held
     }
 
+    /// Has the commit thread look again at what may be due: something has changed that it is not told of otherwise.
+    pub(crate) fn look_again(&self) {
+        self.waker.wake();
+    }
+
     /// Commits one append in this thread, if the log is idle and it takes no more than one write. Otherwise it comes back, to be queued.
     pub(crate) fn commit_here(&self, submission: Submission) -> Result<(), Submission> {
         let Ok(mut held) = self.writer.try_lock() else { return Err(submission) };

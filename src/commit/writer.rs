@@ -206,8 +206,12 @@ impl Writer {
     /// Whether no further group may be submitted before one has become durable. By bytes, too: the window past the hint moves with the
     /// durable end, which only this thread moves, so it must never fill the window and then wait for it.
     pub(super) fn is_full(&self) -> bool {
-        let behind = self.planned.linear() - self.durable.linear();
-        self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX || behind >= NOT_DURABLE_BYTES_MAX
+        self.state.in_flight.len() >= GROUPS_IN_FLIGHT_MAX || self.is_far_ahead()
+    }
+
+    /// Whether the log has gone as far past its durable end as it may. In bytes of segments: with what their ends leave free.
+    fn is_far_ahead(&self) -> bool {
+        self.planned.linear() - self.durable.linear() >= NOT_DURABLE_BYTES_MAX
     }
 
     /// Lends the plan to callers whose entries need no flush, as far as there is room in this segment. Only while everything is published:
@@ -319,12 +323,12 @@ impl Writer {
         }
     }
 
-    /// Flushes what nobody waits for, when it is time.
+    /// Flushes what nobody waits for: when it is time, or when the log may go no further until its durable end has moved.
     fn flush_what_is_due(&mut self, closing: bool) {
         if !self.state.in_flight.has_unflushed() {
             return;
         }
-        let due = closing || self.state.flushing.is_due(&self.pace);
+        let due = closing || self.is_far_ahead() || self.state.flushing.is_due(&self.pace);
         if due && let Some(files) = self.state.in_flight.start_flush_of_written() {
             self.state.flushing.begun();
             self.start_flush(files);

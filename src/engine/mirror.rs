@@ -77,10 +77,11 @@ impl Drop for Following {
 
 impl Engine {
     /// Says that somebody follows the log: since only what is durable is shipped, entries acknowledged as written are flushed at least
-    /// every 20 ms or 8 MiB from now on.
+    /// every 20 ms or 8 MiB from now on, those that wait already too.
     pub fn following(&self) -> Following {
         let followers = Arc::clone(&self.inner.followers);
         followers.fetch_add(1, Ordering::Relaxed);
+        self.inner.committer.look_again(); // an idle log would go on with the pace it had when it fell asleep
         Following { followers }
     }
 
