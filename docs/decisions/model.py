@@ -44,6 +44,7 @@ OPT = dict(
     head_stays=True,      # accept-loss leaves the blocks of a packed segment's head where they are (False: the first goes to its start)
     name_doubt=True,      # once a flush of wal/ has failed, this process packs no segment and writes no base
     base_doubt=True,      # once the flush behind a base has failed, this process packs no segment
+    idx_lazy=True,        # 0012: an index is not flushed; a power cut leaves none of it, or what its sum does not fit (False: content and name are flushed)
     idx_flush=True,       # idx/ is flushed whenever indexes must be gone (False: only by whoever removed one)
 )
 SHIPPED = [('gap', False, 'io'), ('erase_first', False, 'repair'), ('head_stays', False, 'repair'), ('name_doubt', False, 'dir'), ('base_doubt', False, 'dir'), ('idx_flush', False, 'repair')]
@@ -93,7 +94,7 @@ class W:
 FOLDER = {'n': 'wal', 'q': 'wal', 'base': 'root', 'slots': 'root', 'i': 'idx'}   # a rename into quarantine/ is settled by a flush of either folder
 
 class Disk:
-    def __init__(s, w): s.world, s.d, s.w, s.m, s.md, s.nf, s.doubt = w, {}, [], {}, {}, 0, set(); s.cached = None; s.ops = {'wal': [], 'root': [], 'idx': []}
+    def __init__(s, w): s.world, s.d, s.w, s.m, s.md, s.nf, s.doubt = w, {}, [], {}, {}, 0, set(); s.cached = None; s.ops = {'wal': [], 'root': [], 'idx': []}; s.lazy = {}
     def get(s, key):
         for w in reversed(s.w):
             if w.key == key and w.st == 1: return w.val
@@ -142,7 +143,9 @@ class Disk:
             if s.ops[f]:
                 for c in s.ops[f][:ch.pick(len(s.ops[f]) + 1)]: s.md.update(c)
                 s.ops[f] = []
-        s.m = dict(s.md); s.cached = None
+        for k, v in s.lazy.items():                                # its name may be durable, and its content not
+            if s.md.get(k) is v and ch.pick(2): s.md[k] = None
+        s.lazy = {}; s.m = dict(s.md); s.cached = None
     def segs(s):
         if s.cached is None: s.cached = sorted(k[1] for k, v in s.m.items() if k[0] == 'n' and v)
         return s.cached
@@ -498,7 +501,9 @@ class Node:
         d = s.d; bl = tuple(x for x in s.live if x[1][0] == n and (x[0].lsn < s.wm or 'idxearly' in BUG))
         if not bl: return
         s.unidx.discard(n); h = d.get((s.files[n], 'h')); s.log('index', n, [p.lsn for p, q in bl])
-        d.mset({('i', n): IDX(h, s.inc, bl[0][0].prev, bl)}); d.mflush('idx')
+        i = IDX(h, s.inc, bl[0][0].prev, bl); d.mset({('i', n): i})
+        if OPT['idx_lazy']: d.lazy[('i', n)] = i
+        else: d.mflush('idx')
     # ---- packing: src/log/keeper/packing.rs
     def packable(s):
         out = []; named = {x for f in s.fences for x in (f.cut[0], f.resume[0])}; d = s.d
