@@ -14,7 +14,7 @@ usage: model.py rand SECONDS [SEED] [mode=..] [bug=NAME,..] [opt=val ..]   rando
        model.py exh  SECONDS DEVIATIONS [..]                               every run with at most that many choices that are not the default
        model.py plants SECONDS [NAME,..]                                   break each rule of PLANTS, say whether the search finds it
        model.py ablate SECONDS [NAME,..]                                   the same for the clauses of ABLATIONS
-       model.py shipped SECONDS                                            one after the other, the rules as src/ had them
+       model.py shipped SECONDS [NAME,..]                                   one after the other, the rules as src/ had them
 modes (which faults): crash, io (failed writes and flushes too), dir (and failed flushes of folders), rot, repair (rot, then --accept-loss),
 all, follow, iofollow."""
 import random, sys, time
@@ -46,8 +46,11 @@ OPT = dict(
     base_doubt=True,      # once the flush behind a base has failed, this process packs no segment
     idx_lazy=True,        # 0012: an index is not flushed; a power cut leaves none of it, or what its sum does not fit (False: content and name are flushed)
     idx_flush=True,       # idx/ is flushed whenever indexes must be gone (False: only by whoever removed one)
+    # ---- 0013
+    way_stays=True,       # an opening's fence leaves those that resume elsewhere until everything is erased (False: it replaces them, and with them the way that does not count)
 )
-SHIPPED = [('gap', False, 'io'), ('erase_first', False, 'repair'), ('head_stays', False, 'repair'), ('name_doubt', False, 'dir'), ('base_doubt', False, 'dir'), ('idx_flush', False, 'repair')]
+SHIPPED = [('gap', False, 'io'), ('erase_first', False, 'repair'), ('head_stays', False, 'repair'), ('name_doubt', False, 'dir'), ('base_doubt', False, 'dir'), ('idx_flush', False, 'repair'),
+           ('way_stays', False, 'all')]
 BUG = set()
 V = False
 GEOMETRY = None                                                    # None: the run chooses; else 0 small, 1 large
@@ -251,9 +254,11 @@ def set_fence(fences, f, room):
     """docs/FORMAT.md, Fences: what the new one replaces; None if there is no room"""
     def keep(o):
         if o.resume == o.cut and OPT['drop_past'] and o.cut < f.cut: return False
+        if OPT['way_stays'] and f.why == 'O' and o.cut < f.cut < o.resume: return False      # the log went on at the cut: an opening has erased what it kills
         if not OPT['supersede']: return True
         says_empty = o.why == 'L' and f.why != 'L' and 'repempty' not in BUG
-        return o.cut < f.cut or o.cut == f.cut and o.resume != o.cut and says_empty
+        leads_on = OPT['way_stays'] and f.why == 'O' and o.why != 'L'
+        return o.cut < f.cut or o.cut == f.cut and o.resume != o.cut and (says_empty or leads_on)
     fs = [o for o in fences if keep(o)]
     return fs + [f] if len(fs) < room else None
 
@@ -313,7 +318,7 @@ class Node:
         here = s.pos[0]; there = d.live()
         if 'idxstale' not in BUG: s.remove_indexes(lambda n: n < here and n in there or n == here and r.idx_last)
         if OPT['erase'] and 'noerase' not in BUG: s.erase(r.strag)
-        if OPT['erase']: s.fences = [f for f in s.fences if f.resume != f.cut]
+        if OPT['erase']: s.fences = [f for f in s.fences if f.resume != f.cut and not (OPT['way_stays'] and f.why != 'L' and f.cut == s.pos)]
         s.q, s.fl, s.halted, s.badsegs, s.up, s.touched, s.trim_failed = [], None, False, set(), True, {here}, False
         if not OPT['flush_first']: d.persist([w for w in d.w if w.st == 1])
         s.E = s.E[:r.lsn - 1]; s.L = max(s.L, r.lsn - 1); s.Lw = s.L
@@ -697,7 +702,9 @@ class World:
                 if b and b.p.lsn - 1 < len(n.E) and n.E[b.p.lsn - 1] == b.p: m = max(m, b.mark)
         return max(m, d.m.get(('slots',)) or 0)
     def rot(s, n):
-        d = n.d; d.d.update({w.key: w.val for w in d.w if w.st == 1}); d.w = []     # at rest
+        d = n.d; d.d.update({w.key: w.val for w in d.w if w.st == 1}); d.w = []     # at rest: in a file that has its name for good,
+        for c in d.ops['wal']: d.md.update(c)                                       # or a power cut may bring back the form that packing has replaced, whole
+        d.ops['wal'] = []
         if not s.fresh or not all(isinstance(d.d.get(('sb', i)), SB) for i in (0, 1)): return   # one fault at a time
         try: r = recover(d)
         except Damage as e: raise Violation('I7 damage without rot: %s' % e)
@@ -792,9 +799,11 @@ def one(ch, mode, steps):
     try: w.run(steps); return w, None
     except Violation as e: return w, str(e)
 
+def sort(e): return ''.join(c for c in e if not c.isdigit())        # which violation it is, whatever its numbers
+
 def shrink(script, mode, steps, key, secs=7):
     def bad(sc):
-        w, e = one(Chooser(sc), mode, steps); return e is not None and e[:12] == key[:12]
+        w, e = one(Chooser(sc), mode, steps); return e is not None and sort(e) == sort(key)
     cur = list(script); t0 = time.time(); changed = True
     while changed and time.time() - t0 < secs:
         changed = False
@@ -843,7 +852,7 @@ def main(a):
         assert k in OPT, k
         OPT[k] = {'0': False, '1': True}.get(x, x)
     secs = float(a[1]) if len(a) > 1 else 20
-    only = a[2].split(',') if len(a) > 2 and a[0] in ('plants', 'ablate') else None
+    only = a[2].split(',') if len(a) > 2 and a[0] in ('plants', 'ablate', 'shipped') else None
     if a[0] == 'plants':
         for b, ms in PLANTS:
             if only and b not in only: continue

@@ -105,7 +105,10 @@ pub(crate) fn make_writable(
     let mut warnings = Vec::new();
     erase(disk, &segments, &stragglers, superblock.now.incarnation, &mut warnings)?;
     // What these fences kill has just been erased, durably; the next write of the superblock may go without them.
-    superblock.now.fences.retain(|fence| fence.resume != fence.cut);
+    superblock
+        .now
+        .fences
+        .retain(|fence| fence.resume != fence.cut && (fence.cut != tail.position || says_empty(fence)));
     set_aside_broken(disk, broken.iter().map(|(number, _)| *number), &mut warnings)?;
 
     let spares: Vec<_> = segments.range(here.next()..).map(|(_, segment)| Arc::clone(segment)).collect();
@@ -144,20 +147,34 @@ fn opening_fence(incarnation: Incarnation, tail: &Tail, ts_ns: u64) -> Fence {
 
 /// Adds a fence; it replaces those with a cut at or behind its own.
 ///
-/// One of an earlier opening that lies before this one has done its work: the log went on behind it, and nothing is written before
-/// what a fence kills has been erased. Without this, sixty-four crashes in a row would fill the table.
+/// An opening's leaves those that resume elsewhere: until everything is erased, the search behind the tail needs the way that does not
+/// count. Without it, what was written again lies past the window where a segment is longer than that, and the next open, after a crash
+/// in this one's erasure, would miss it: docs/decisions/0013.
+///
+/// One that lies before this one has done its work if the log went on in place: nothing is written at a cut before what the fence kills
+/// has been erased. Without this, sixty-four crashes in a row would fill the table.
 ///
 /// # Errors
 /// When `room` fences are there already.
 pub(super) fn set_fence(fences: &mut Vec<Fence>, fence: Fence, room: usize) -> Result<(), String> {
-    // But for the one that says that a log is empty because somebody has given up what was in it: an opening changes nothing about that.
-    let says_empty = |old: &Fence| old.reason == FenceReason::LossAccepted && fence.reason != FenceReason::LossAccepted;
-    fences.retain(|old| old.resume != old.cut && (old.cut < fence.cut || old.cut == fence.cut && says_empty(old)));
+    let opens = fence.reason == FenceReason::Opened;
+    let is_repair = fence.reason == FenceReason::LossAccepted;
+    fences.retain(|old| {
+        let has_led_on = old.cut < fence.cut && !(opens && fence.cut < old.resume);
+        let still_leads = old.cut == fence.cut && (opens || says_empty(old) && !is_repair);
+        old.resume != old.cut && (has_led_on || still_leads)
+    });
     if fences.len() >= room {
         return Err(format!("the superblock has {} fences, and no room for another here", fences.len()));
     }
     fences.push(fence);
     Ok(())
+}
+
+/// Of those that resume elsewhere, the one that says that a log is empty because somebody has given up what was in it: only another
+/// repair changes anything about that.
+fn says_empty(fence: &Fence) -> bool {
+    fence.reason == FenceReason::LossAccepted
 }
 
 /// Copies the dead blocks to `quarantine/`, then overwrites the first sector of each with zeros.
@@ -256,5 +273,49 @@ pub(super) fn remove_temporaries(disk: &Disk) -> storage::Result<()> {
     match disk.remove("base.tmp") {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Position;
+
+    const PLACE: u32 = 8192;
+
+    fn fence(reason: FenceReason, cut: (u32, u32), resume: (u32, u32)) -> Fence {
+        let place = |(segment, block): (u32, u32)| Position::new(SegmentNo::new(segment), block * PLACE);
+        let (cut, resume) = (place(cut), place(resume));
+        let incarnation = Incarnation::new(1);
+        Fence { incarnation, reason, cut, cut_lsn: Lsn::FIRST, resume, chain: Chain::START, ts_ns: 0 }
+    }
+
+    /// What is left of `old` once an opening has set its fence at the tail.
+    fn left_by_an_opening(old: Fence, tail: (u32, u32)) -> Option<Fence> {
+        let opening = fence(FenceReason::Opened, tail, tail);
+        let mut fences = vec![old];
+        set_fence(&mut fences, opening, FENCES_MAX).unwrap();
+        assert_eq!(fences.pop(), Some(opening));
+        fences.pop()
+    }
+
+    #[test]
+    fn a_fence_that_resumes_elsewhere_outlives_openings_at_its_cut_and_none_that_has_gone_on_in_place() {
+        let failed = fence(FenceReason::Failed, (1, 4), (3, 1));
+        assert_eq!(left_by_an_opening(failed, (1, 4)), Some(failed), "its blocks may not be erased yet");
+        assert_eq!(left_by_an_opening(failed, (1, 5)), None, "the log went on at the cut, so they are");
+        assert_eq!(left_by_an_opening(failed, (3, 2)), Some(failed), "the log leads through it");
+        let again = fence(FenceReason::Failed, (3, 1), (3, 1));
+        assert_eq!(left_by_an_opening(again, (1, 4)), None, "the opening's own kills more");
+    }
+
+    #[test]
+    fn what_is_cut_while_the_log_runs_or_by_a_repair_replaces_every_fence_at_its_cut() {
+        for reason in [FenceReason::Failed, FenceReason::LossAccepted] {
+            let mut fences = vec![fence(FenceReason::Failed, (1, 4), (3, 1))];
+            let new = fence(reason, (1, 4), (4, 1));
+            set_fence(&mut fences, new, FENCES_MAX).unwrap();
+            assert_eq!(fences, [new]);
+        }
     }
 }
