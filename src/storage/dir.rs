@@ -43,8 +43,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(1);
 /// Zeros are written in pieces of this size: large enough for the full bandwidth, small enough to keep around.
 const ZERO_BYTES: usize = 1 << 20;
 
-/// And beside somebody's flushes in pieces of this: of each a flush may have to wait for all. It makes a tenth of the tail, and
-/// fills a file more slowly (docs/decisions/0011).
+/// And beside somebody's flushes in pieces of this, for a flush may have to wait for all of one. It fills a file more slowly
+/// (docs/decisions/0011).
 const ZERO_BYTES_BESIDE: usize = 128 << 10;
 
 const FOLDER_MODE: Mode = Mode::RWXU;

@@ -17,22 +17,38 @@ fn append(log: &Engine, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// The log, and the superblock as it was soon after the failure.
-fn that_failed_once(disk: &SimDisk) -> (Engine, Vec<u8>) {
-    let log = Engine::open_sim(disk, options(1)).unwrap();
-    append(&log, 0..20);
-    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
-    append(&log, 20..21);
-    assert_eq!(log.status().failures_survived, 1);
-    let superblock = disk.read_file("superblock");
-    append(&log, 21..40);
-    (log, superblock)
+/// A log that has survived a failed write, with forty entries.
+struct FailedOnce {
+    disk: SimDisk,
+    log: Engine,
+    /// The superblock as it was soon after the failure.
+    superblock: Vec<u8>,
+}
+
+impl FailedOnce {
+    /// On a busy machine the fault may strike a write of the keeper's, which makes spares and refreshes the hint: then once more.
+    fn new() -> FailedOnce {
+        (1..21).find_map(FailedOnce::of_seed).expect("one time in twenty a write of an append is struck")
+    }
+
+    fn of_seed(seed: u64) -> Option<FailedOnce> {
+        let disk = SimDisk::new(seed);
+        let log = Engine::open_sim(&disk, options(1)).unwrap();
+        append(&log, 0..20);
+        disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
+        log.append("t", "20").unwrap().wait().ok()?;
+        if log.status().failures_survived == 0 {
+            return None;
+        }
+        let superblock = disk.read_file("superblock");
+        append(&log, 21..40);
+        Some(FailedOnce { disk, log, superblock })
+    }
 }
 
 #[test]
 fn a_failure_in_the_first_half_of_a_long_segment_is_survived_and_what_was_written_again_is_found() {
-    let disk = SimDisk::new(1);
-    let (log, _) = that_failed_once(&disk);
+    let FailedOnce { disk, log, .. } = FailedOnce::new();
     let killed = disk.copy();
     drop(log);
     let log = Engine::open_sim(&killed, options(2)).unwrap();
@@ -42,8 +58,7 @@ fn a_failure_in_the_first_half_of_a_long_segment_is_survived_and_what_was_writte
 
 #[test]
 fn damage_behind_the_fence_in_a_long_segment_is_proven_by_what_lies_behind_it() {
-    let disk = SimDisk::new(2);
-    let (log, superblock) = that_failed_once(&disk);
+    let FailedOnce { disk, log, superblock } = FailedOnce::new();
     // The keeper may have written the next hint late, past the damage to be: then the superblock would prove it.
     let killed = disk.copy_with("superblock", Some(&superblock));
     drop(log);

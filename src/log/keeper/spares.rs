@@ -29,8 +29,8 @@ const LOG_SHARE: u64 = 8;
 /// files made and removed. Asking how much is free costs next to nothing and is done each time.
 const RETRY_NS: u64 = 100_000_000;
 
-/// A log that grows more slowly has its next spare long before it needs it, so the zeros give way to its flushes: a fifth of the
-/// bandwidth that they have then (docs/decisions/0011).
+/// A log that grows more slowly has its next spare long before it needs it, so the zeros give way to its flushes: they are slower then,
+/// and still several times as fast as this (docs/decisions/0011).
 const SLOW_BYTES_PER_S: u64 = 128 << 20;
 
 /// How large segments are made.
