@@ -17,6 +17,15 @@ fn append(log: &Engine, numbers: std::ops::Range<u32>) {
     }
 }
 
+/// A log of twenty entries whose next write fails.
+fn about_to_fail(seed: u64) -> (SimDisk, Engine) {
+    let disk = SimDisk::new(seed);
+    let log = Engine::open_sim(&disk, options(1)).unwrap();
+    append(&log, 0..20);
+    disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
+    (disk, log)
+}
+
 /// A log that has survived a failed write, with forty entries.
 struct FailedOnce {
     disk: SimDisk,
@@ -32,10 +41,7 @@ impl FailedOnce {
     }
 
     fn of_seed(seed: u64) -> Option<FailedOnce> {
-        let disk = SimDisk::new(seed);
-        let log = Engine::open_sim(&disk, options(1)).unwrap();
-        append(&log, 0..20);
-        disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
+        let (disk, log) = about_to_fail(seed);
         log.append("t", "20").unwrap().wait().ok()?;
         if log.status().failures_survived == 0 {
             return None;
@@ -94,11 +100,8 @@ impl WritingAgain {
     }
 
     fn of_seed(seed: u64) -> Option<WritingAgain> {
-        let disk = SimDisk::new(seed);
-        let log = Engine::open_sim(&disk, options(1)).unwrap();
-        append(&log, 0..20);
+        let (disk, log) = about_to_fail(seed);
         let from = disk.trace_len();
-        disk.fail(Fault { kind: FaultKind::Write, nth: 1, error: FaultError::Io, from_then_on: false });
         let second = log.append_batch("t", vec!["x".into(); 300]).unwrap().wait().ok()?.lsn;
         if log.status().failures_survived == 0 {
             return None;
